@@ -1,0 +1,50 @@
+//! Who is compared.
+
+use clap::ValueEnum;
+use serde::Serialize;
+use std::fmt;
+
+/// A runtime, or the control: the same work by hand, without a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum System {
+    Bast,
+    Go,
+    Tokio,
+    May,
+    Control,
+}
+
+impl System {
+    pub(crate) const ALL: [System; 5] = [
+        System::Bast,
+        System::Go,
+        System::Tokio,
+        System::May,
+        System::Control,
+    ];
+
+    /// All that schedule tasks.
+    pub(crate) const RUNTIMES: &'static [System] = &[System::Bast, System::Go, System::Tokio, System::May];
+
+    /// One of those that bast is compared with; the control says how near the limit all are.
+    pub(crate) fn is_rival(self) -> bool {
+        matches!(self, System::Go | System::Tokio | System::May)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            System::Bast => "bast",
+            System::Go => "go",
+            System::Tokio => "tokio",
+            System::May => "may",
+            System::Control => "control",
+        }
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.name())
+    }
+}

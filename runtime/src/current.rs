@@ -1,0 +1,52 @@
+//! THE thread-local: which worker this OS thread is.
+//!
+//! LLVM takes a thread-local's address as constant within a function, and a task may be resumed on another thread in
+//! the middle of one. So the accessors are never inlined and return by value, and nothing borrowed from the
+//! thread-local crosses a call, let alone a switch (llvm-project#98479; `tests/tls_regression.rs` pins it with fat
+//! LTO). The cell is `const`-initialised and has no destructor, so it may be read in a signal handler.
+
+#![expect(clippy::disallowed_types, reason = "the one file with a thread-local")]
+
+use crate::sched::worker::Worker;
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::thread::LocalKey;
+
+thread_local! {
+    static WORKER: Cell<Option<NonNull<Worker>>> = const { Cell::new(None) };
+    static HELD_RANKS: Cell<u32> = const { Cell::new(0) };
+}
+
+const _: fn() -> &'static LocalKey<Cell<u32>> = || &HELD_RANKS;
+
+/// The worker this thread is, if it is one.
+#[inline(never)]
+pub(crate) fn worker() -> Option<NonNull<Worker>> {
+    WORKER.get()
+}
+
+/// Makes this thread a worker, or none again.
+#[inline(never)]
+pub(crate) fn set_worker(worker: Option<NonNull<Worker>>) {
+    WORKER.set(worker);
+}
+
+/// Ranks of the runtime locks this thread holds; a bit each. For the lock order check of debug builds.
+#[inline(never)]
+#[cfg_attr(
+    not(debug_assertions),
+    expect(dead_code, reason = "checked in debug builds only")
+)]
+pub(crate) fn held_ranks() -> u32 {
+    HELD_RANKS.get()
+}
+
+/// See [`held_ranks`].
+#[inline(never)]
+#[cfg_attr(
+    not(debug_assertions),
+    expect(dead_code, reason = "checked in debug builds only")
+)]
+pub(crate) fn set_held_ranks(ranks: u32) {
+    HELD_RANKS.set(ranks);
+}

@@ -1,0 +1,82 @@
+//! Counters: written by the processor's holder with plain loads and stores, read by anybody.
+
+use crate::primitive::atomic::{AtomicU64, Relaxed};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One processor's counters. Only its holder adds.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* }
+
+        /// What a runtime has done so far, summed over its processors. See [`crate::Runtime::metrics`].
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Metrics {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Processors taken from tasks that blocked, or computed for longer than a slice, without saying so.
+            pub detaches: u64,
+            /// Processors of the runtime.
+            pub processors: usize,
+            /// Processors nobody holds at this moment.
+            pub processors_idle: usize,
+            /// Worker threads, running and sleeping.
+            pub workers: usize,
+            /// Tasks in the global queue at this moment.
+            pub global_queue: usize,
+        }
+
+        impl Metrics {
+            pub(crate) fn add(&mut self, counters: &Counters) {
+                $(self.$name += counters.$name.get();)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Tasks spawned.
+    spawned,
+    /// Tasks that ran to their end.
+    finished,
+    /// Times a task began or went on running.
+    switches,
+    /// Times a task gave up the processor and stayed runnable.
+    yields,
+    /// Times a task parked.
+    parks,
+    /// Times a parked task was made runnable.
+    unparks,
+    /// Successful steals; each moves up to half a queue.
+    steals,
+    /// Processors handed off at a blocking section.
+    handoffs,
+    /// Readiness events turned into wake-ups.
+    polled,
+    /// Timers that came due.
+    timers_fired,
+    /// First runs for which the stack of the task before could be used as it was.
+    stacks_reused,
+}
+
+impl Metrics {
+    /// Tasks spawned and not finished: running, runnable or parked.
+    pub fn tasks_alive(&self) -> u64 {
+        self.spawned.saturating_sub(self.finished)
+    }
+}
+
+/// A number only one thread at a time adds to.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Not a read-modify-write: the holder of the processor is the only writer.
+    #[inline(always)]
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

@@ -1,0 +1,75 @@
+//! Gives memory back: pages below the stack pointer of tasks that have been parked for long, and pooled stacks above
+//! the high-water mark.
+//!
+//! A parked task is seen twice, a round apart, in the same park before its stack is shrunk (two marks in the header,
+//! cleared by the next park). For the time of the system call the scavenger holds the task: it takes it out of
+//! `PARKED` as an unparker would and commits the park again, so an unpark meanwhile is kept, not lost.
+
+use crate::sched::shared::Shared;
+use crate::task::header::TaskRef;
+use crate::task::state::CommitPark;
+use bast_stack::{Stack, shrink};
+use std::mem::ManuallyDrop;
+use std::time::Duration;
+
+/// A round over all tasks begins at most this often.
+const ROUND_NANOS: u64 = 1_000_000_000;
+/// Slab chunks (511 tasks each) looked at in one step.
+const CHUNKS_A_STEP: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Scavenger {
+    chunk: usize,
+    round_began: u64,
+}
+
+impl Scavenger {
+    pub(super) fn new() -> Scavenger {
+        Scavenger {
+            chunk: 0,
+            round_began: 0,
+        }
+    }
+
+    pub(super) fn step(&mut self, shared: &Shared, now: u64) {
+        if self.chunk == 0 {
+            if now.saturating_sub(self.round_began) < ROUND_NANOS {
+                return;
+            }
+            self.round_began = now;
+            shared.stacks.trim(Duration::from_nanos(now));
+        }
+        for _ in 0..CHUNKS_A_STEP {
+            if !shared.slab.for_each_in(self.chunk, |task| look(shared, task)) {
+                self.chunk = 0;
+                return;
+            }
+            self.chunk += 1;
+        }
+    }
+}
+
+fn look(shared: &Shared, task: TaskRef) {
+    if task.state.snapshot() != crate::task::state::Snapshot::Parked
+        || !task.mark_parked_for_long()
+        || !task.state.try_hold()
+    {
+        return;
+    }
+    // The task is ours now, as if we had unparked it. One that is bound to a worker parks without a switch, so its
+    // saved registers are those of an earlier one.
+    if task.bound_to().is_none()
+        && let Some(word) = task.stack_word()
+    {
+        // SAFETY: validity: the word of a bound stack; the task holds it, and ManuallyDrop keeps it so. aliasing: we
+        // hold the task.
+        let stack = ManuallyDrop::new(unsafe { Stack::from_raw(word) });
+        // SAFETY: validity: the task is ours, so its saved registers are whole. aliasing: read only.
+        let pointer = unsafe { (*task.saved.get()).stack_pointer() };
+        // SAFETY: the saved pointer is of the context suspended on the stack, and we hold the task.
+        unsafe { shrink(&stack, pointer) };
+    }
+    if task.state.commit_park() == CommitPark::Notified {
+        shared.inject(task);
+    }
+}

@@ -1,0 +1,13 @@
+//! The protocol files, for the models in `loom-tests`. Under `--cfg bast_loom` they are all there is of this
+//! crate: loom cannot switch stacks, and the rest needs `const` constructors that loom's atomics lack.
+
+#[path = "blocking/handoff.rs"]
+pub mod handoff;
+#[path = "sched/idle.rs"]
+pub mod idle;
+#[path = "task/join_word.rs"]
+pub mod join_word;
+#[path = "sched/local_queue.rs"]
+pub mod local_queue;
+#[path = "task/state.rs"]
+pub mod state;

@@ -1,0 +1,570 @@
+//! `Inside`: proof that the calling thread is a worker inside the runtime, holding a processor. All that touches
+//! processor-local data is a method of it.
+//!
+//! An `Inside` never lives while user code runs: user code may be told that its processor is gone. It follows the
+//! task: after a switch it names the worker that runs the task now.
+
+use super::processor::{Own, Processor, Runner};
+use super::shared::Shared;
+use super::worker::{Settle, Worker};
+use crate::blocking::handoff::{CLOSE, Settled, YIELD};
+use crate::chaos::{self, Point};
+use crate::current;
+use crate::sys::membarrier;
+use crate::task::header::TaskRef;
+use crate::task::join_word::Complete;
+use crate::task::slab;
+use crate::task::state::CommitPark;
+use bast_stack::{Saved, StackError, switch, switch_final};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// After this many picks of the next slot in a row the ring gets a turn, so that two tasks that wake each other
+/// cannot starve the rest.
+const NEXT_IN_A_ROW_MAX: u32 = 16;
+/// Every so many rounds a worker looks at the global queue and the poller first.
+pub(crate) const GLOBAL_EVERY: u32 = 61;
+/// Start addresses of stacks differ by this many bytes a task, so that equal frames do not share cache sets.
+const COLOUR_STEP: usize = 64;
+/// Number of colours: 16 x 64 B = 1 KiB at most.
+const COLOURS: u64 = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    pub(super) worker: NonNull<Worker>,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl Inside {
+    /// Enters the runtime from user code. None: this thread is no worker. May yield, if that is asked for.
+    #[inline]
+    pub(crate) fn enter() -> Option<Inside> {
+        let mut inside = Inside {
+            worker: current::worker()?,
+            not_send: PhantomData,
+        };
+        debug_assert!(!inside.worker().marking.is_inside(), "entered the runtime twice");
+        if inside.worker().marking.enter(membarrier::light) {
+            inside.enter_slowly();
+        } else if chaos::flip(Point::Enter) && !inside.at_home_stack() {
+            inside.yield_now();
+        }
+        Some(inside)
+    }
+
+    /// As [`Inside::enter`], but gives up rather than yield: for short business that can be done otherwise.
+    #[inline]
+    pub(crate) fn try_enter() -> Option<Inside> {
+        let inside = Inside {
+            worker: current::worker()?,
+            not_send: PhantomData,
+        };
+        if inside.worker().marking.enter(membarrier::light) {
+            return None; // dropping `inside` leaves again
+        }
+        Some(inside)
+    }
+
+    /// Enters at a task's end: never yields, and goes without a processor if none is to be had at once, so that a task
+    /// that has handed over its result always comes to its end.
+    fn enter_to_finish() -> Inside {
+        let worker = current::worker().expect("bast: a task runs on a worker");
+        let mut inside = Inside {
+            worker,
+            not_send: PhantomData,
+        };
+        if inside.worker().marking.enter(membarrier::light)
+            && matches!(inside.worker().marking.settle_request(), Settled::Lost(_))
+        {
+            inside.worker().processor.set(None);
+            inside.take_idle_processor();
+        }
+        inside
+    }
+
+    /// On the home stack of `worker`, whose thread this is.
+    pub(crate) fn at_home(worker: &Worker) -> Inside {
+        Inside {
+            worker: NonNull::from(worker),
+            not_send: PhantomData,
+        }
+    }
+
+    /// The end of a worker: its `Inside` is not an exit to user code.
+    pub(crate) fn leave_home(self) {
+        std::mem::forget(self);
+    }
+
+    #[cold]
+    fn enter_slowly(&mut self) {
+        let asked = match self.worker().marking.settle_request() {
+            Settled::Held(asked) => asked,
+            Settled::Lost(asked) => {
+                self.worker().processor.set(None);
+                self.regain();
+                asked & CLOSE
+            }
+        };
+        if asked & (YIELD | CLOSE) != 0 && !self.at_home_stack() {
+            self.yield_now();
+        }
+    }
+
+    fn at_home_stack(&self) -> bool {
+        self.worker().current.get().is_none()
+    }
+
+    #[inline]
+    pub(crate) fn worker(&self) -> &Worker {
+        // SAFETY: validity: workers live as long as their thread, which is this one. aliasing: shared borrow; cells
+        // are this thread's. The borrow ends before a switch, after which `self.worker` is set anew.
+        unsafe { self.worker.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.worker().shared
+    }
+
+    /// As [`Inside::shared`], for use beside `&mut self`. The lifetime is the caller's to keep within the time in which
+    /// its thread is a worker, which no function of this crate outlives.
+    #[inline]
+    pub(crate) fn runtime<'a>(&self) -> &'a Shared {
+        let shared = std::ptr::from_ref(self.shared());
+        // SAFETY: validity: the worker's thread holds an Arc until it ends. aliasing: shared borrow of a Sync type.
+        unsafe { &*shared }
+    }
+
+    /// The processor in hand, if any (a worker without one must regain it first).
+    #[inline]
+    pub(crate) fn processor_if_held(&self) -> Option<&Processor> {
+        // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
+        self.worker()
+            .processor
+            .get()
+            .map(|processor| unsafe { processor.as_ref() })
+    }
+
+    /// The processor in hand.
+    #[inline]
+    pub(crate) fn processor(&self) -> &Processor {
+        self.processor_if_held()
+            .expect("bast: a worker inside the runtime holds a processor")
+    }
+
+    /// The processor's own data.
+    #[inline]
+    pub(crate) fn own(&mut self) -> &mut Own {
+        // SAFETY: we hold the processor and are inside; `&mut self` is the exclusive borrow of its data.
+        unsafe { self.processor().own() }
+    }
+
+    /// The task that runs here. Never called on a home stack.
+    #[inline]
+    pub(crate) fn task(&self) -> TaskRef {
+        self.worker()
+            .current
+            .get()
+            .expect("bast: a task runs on this stack")
+    }
+
+    /// Takes a processor into hand.
+    pub(crate) fn hold(&mut self, processor: NonNull<Processor>) {
+        let worker = self.worker();
+        worker.processor.set(Some(processor));
+        worker.last_processor.set(Some(processor));
+        worker
+            .holds
+            .store(processor.as_ptr(), crate::primitive::atomic::Release);
+        worker.marking.regained();
+    }
+
+    /// Lets go of the processor in hand, to give it to somebody.
+    pub(crate) fn let_go(&mut self) -> NonNull<Processor> {
+        let worker = self.worker();
+        let processor = worker.processor.take().expect("bast: a processor is in hand");
+        worker
+            .holds
+            .store(std::ptr::null_mut(), crate::primitive::atomic::Release);
+        worker.marking.given_up();
+        processor
+    }
+
+    /// Makes `task`, which is the caller's, runnable here, to run soon.
+    #[inline]
+    pub(crate) fn ready(&mut self, task: TaskRef) {
+        chaos::point(Point::Ready);
+        let processor = self.processor();
+        processor.counters.unparks.add(1);
+        // SAFETY: we hold the processor.
+        let displaced = unsafe { processor.queue.replace_next(task.0) };
+        // The next slot alone wakes nobody: most often the waker parks at once and this worker runs the task with a
+        // warm cache. A waker that goes on computing is found by the monitor.
+        if let Some(displaced) = displaced {
+            self.push_back(TaskRef(displaced));
+            self.shared().wake_one();
+        }
+    }
+
+    /// Appends `task`, which is the caller's, to the local queue; half of a full one goes to the global queue.
+    #[inline]
+    pub(crate) fn push_back(&mut self, task: TaskRef) {
+        let shared = self.shared();
+        // SAFETY: we hold the processor.
+        unsafe {
+            self.processor()
+                .queue
+                .push_back(task.0, |overflow| shared.push_global(overflow));
+        }
+    }
+
+    /// The next task of the local queue, bound to a stack. None: go home and look further.
+    #[inline]
+    fn pick(&mut self) -> Option<TaskRef> {
+        loop {
+            let task = self.pick_unbound()?;
+            if !task.is_fresh() || self.bind_stack(task) {
+                return Some(task);
+            }
+        }
+    }
+
+    /// As [`Inside::pick`]; the task may have no stack yet.
+    #[inline]
+    fn pick_unbound(&mut self) -> Option<TaskRef> {
+        let processor = self.processor();
+        let due = processor.timers.next_due();
+        if processor.next_tick().is_multiple_of(GLOBAL_EVERY)
+            || self.worker().marking.requested() & CLOSE != 0
+            || (due != crate::time::clock::NEVER && due <= crate::time::clock::now())
+            || chaos::flip(Point::GoHome)
+        {
+            return None; // the home stack does what is due: this stack stays shallow
+        }
+        let task = self.pop_local()?;
+        if task.bound_to().is_some() {
+            self.worker().bound_next.set(Some(task));
+            return None;
+        }
+        Some(task)
+    }
+
+    /// The front of the local queue, fair between the next slot and the ring.
+    #[inline]
+    pub(crate) fn pop_local(&mut self) -> Option<TaskRef> {
+        let own = self.own();
+        let tired = own.next_in_a_row >= NEXT_IN_A_ROW_MAX;
+        let queue = &self.processor().queue;
+        let from_next = queue.has_next() && !tired;
+        let from_ring = tired.then(|| {
+            // SAFETY: we hold the processor.
+            unsafe { queue.pop_ring() }
+        });
+        // SAFETY: we hold the processor.
+        let popped = from_ring.flatten().or_else(|| unsafe { queue.pop() });
+        let own = self.own();
+        own.next_in_a_row = if from_next { own.next_in_a_row + 1 } else { 0 };
+        popped.map(TaskRef)
+    }
+
+    /// Gives a fresh task a stack. False: there is none to be had now, and the task waits for one.
+    pub(crate) fn bind_stack(&mut self, task: TaskRef) -> bool {
+        let class = task.extra().and_then(|extra| extra.class);
+        if class.is_none()
+            && let Some(runner) = self.own().runner.take()
+        {
+            // SAFETY: validity: in the header. aliasing: the task is ours, so its saved registers are too (Rule 2 of
+            // `task::header`).
+            unsafe { *task.saved.get() = runner.saved };
+            task.set_stack(runner.stack);
+            return true;
+        }
+        let stacks = &self.runtime().stacks;
+        let stack = match class {
+            None => self.own().stacks.take(stacks),
+            Some(class) => stacks.take(class),
+        };
+        match stack {
+            Ok(stack) => {
+                let colour = (task.id() % COLOURS) as usize * COLOUR_STEP;
+                // SAFETY: validity: in the header. aliasing: the task is ours, so its saved registers are too (Rule 2
+                // of `task::header`).
+                let saved = unsafe { &mut *task.saved.get() };
+                // SAFETY: the stack is ours and unused, and `task_entry` never returns.
+                unsafe { saved.prepare(&stack, colour, task_entry) };
+                task.set_stack(stack);
+                true
+            }
+            Err(error) => {
+                self.starve(task, &error);
+                false
+            }
+        }
+    }
+
+    #[cold]
+    fn starve(&mut self, task: TaskRef, error: &StackError) {
+        self.shared().starve(task, error);
+    }
+
+    /// Leaves the running task as `settle` says; returns when it runs again.
+    #[inline]
+    pub(crate) fn leave(&mut self, settle: Settle) {
+        let next = if self.worker().processor.get().is_some() {
+            self.pick()
+        } else {
+            None
+        };
+        self.leave_to(settle, next);
+    }
+
+    #[inline]
+    fn leave_to(&mut self, settle: Settle, next: Option<TaskRef>) {
+        let worker = self.worker();
+        let task = self.task();
+        worker.settle.set(settle);
+        worker.current.set(next);
+        let to = next.map_or(worker.home.get(), |next| next.saved.get());
+        // SAFETY: validity: `task` is the running task, so its saved registers are ours to write; `to` was prepared
+        // or saved by an earlier switch, and its task was popped from a queue, so it is ours alone. aliasing: raw
+        // pointers, no borrow is alive across the switch.
+        let arrived = unsafe { switch(task.saved.get(), to, self.worker.as_ptr() as usize) };
+        self.arrive_at(arrived);
+    }
+
+    /// Just after a switch: whoever switched here tells which worker this is now.
+    #[inline]
+    fn arrive_at(&mut self, arrived: usize) {
+        // SAFETY: validity: every switch passes the address of its own worker. aliasing: as in `worker`.
+        self.worker = unsafe { NonNull::new_unchecked(arrived as *mut Worker) };
+        self.settle();
+    }
+
+    /// Does what the stack that was left behind asked for.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        match self.worker().settle.replace(Settle::None) {
+            Settle::None => {}
+            Settle::Park(task) => {
+                chaos::point(Point::Commit);
+                if task.state.commit_park() == CommitPark::Notified {
+                    self.requeue(task);
+                }
+            }
+            Settle::Yield(task) => self.requeue(task),
+            Settle::Global(task) => self.shared().inject(task),
+            Settle::Dead(task) => {
+                if let Some(stack) = task.take_stack() {
+                    self.put_stack(stack);
+                }
+                self.release(task);
+            }
+        }
+    }
+
+    /// Puts a task that was left runnable behind the others, and lets an idle processor know.
+    #[inline]
+    fn requeue(&mut self, task: TaskRef) {
+        self.push_back(task);
+        // A look without a fence: this worker goes on with the queue in any case, and looks again at its next yield.
+        if self.shared().idle.counts().1 > 0 {
+            self.shared().wake_one();
+        }
+    }
+
+    fn put_stack(&mut self, stack: bast_stack::Stack) {
+        let shared = self.runtime();
+        if stack.class() == shared.config.stack_class && self.processor_if_held().is_some() {
+            self.own().stacks.put(&shared.stacks, stack);
+        } else {
+            shared.stacks.put(stack);
+        }
+        shared.feed_starved();
+    }
+
+    /// Drops one reference to `task`.
+    #[inline]
+    pub(crate) fn release(&mut self, task: TaskRef) {
+        if task.release() {
+            task.drop_extra();
+            if self.processor_if_held().is_some() {
+                self.give_header(task);
+            } else {
+                slab::give_foreign(task);
+            }
+        }
+    }
+
+    /// Gives a free entry of this runtime back.
+    #[inline]
+    pub(crate) fn give_header(&mut self, task: TaskRef) {
+        let pool = &self.runtime().slab;
+        self.own().headers.give(task, pool);
+    }
+
+    /// Lets others run; returns at once if nobody wants to.
+    pub(crate) fn yield_now(&mut self) {
+        if std::thread::panicking() {
+            return; // a panicking task does not leave its thread, and yielding is only a courtesy
+        }
+        self.worker().marking.answered(YIELD);
+        let next = self.pick();
+        if next.is_none() && !self.has_business_at_home() {
+            return;
+        }
+        self.processor().counters.yields.add(1);
+        let task = self.task();
+        self.leave_to(Settle::Yield(task), next);
+    }
+
+    /// After a pick that found nothing: is there more to do at home than to come back?
+    fn has_business_at_home(&self) -> bool {
+        let worker = self.worker();
+        worker.bound_next.get().is_some()
+            || worker.marking.requested() & CLOSE != 0
+            || !self.processor().queue.is_empty()
+            || self.shared().has_global()
+            || self.processor().timers.next_due() != crate::time::clock::NEVER
+            || self.shared().reactor.has_sources()
+    }
+
+    /// The running task is over. Runs the next on the same stack if that has none yet, and returns; else switches
+    /// away for good.
+    pub(crate) fn finish(&mut self) {
+        let task = self.task();
+        task.state.finish();
+        let Some(processor) = self.processor_if_held() else {
+            self.shared()
+                .finished_foreign
+                .fetch_add(1, crate::primitive::atomic::Relaxed);
+            self.end_on(task, None)
+        };
+        processor.counters.finished.add(1);
+        let mut next = self.pick_unbound();
+        if let Some(fresh) = next.filter(|next| next.is_fresh()) {
+            if self.reuse_stack(task, fresh) {
+                return;
+            }
+            if !self.bind_stack(fresh) {
+                next = self.pick();
+            }
+        }
+        let Some(from) = self.become_runner(task) else {
+            self.end_on(task, next)
+        };
+        let worker = self.worker();
+        worker.current.set(next);
+        let to = next.map_or(worker.home.get(), |next| next.saved.get());
+        // SAFETY: as in `leave_to`; `from` lies in the processor's own data, which outlives the switch.
+        let arrived = unsafe { switch(from, to, self.worker.as_ptr() as usize) };
+        self.arrive_at(arrived); // a fresh task was given this stack
+    }
+
+    /// Makes the stack we stand on, whose task is over, the processor's runner: suspended in `task_entry`'s loop, it
+    /// begins the next fresh task by being resumed, with nothing to prepare. Gives where to save it.
+    #[inline]
+    fn become_runner(&mut self, dead: TaskRef) -> Option<*mut Saved> {
+        if self.own().runner.is_some() || self.shared().starved() > 0 {
+            return None;
+        }
+        let class = self.shared().config.stack_class;
+        let stack = dead.take_stack()?;
+        if stack.class() != class {
+            dead.set_stack(stack);
+            return None;
+        }
+        let mut saved = Saved::empty();
+        // SAFETY: validity: in the header. aliasing: the dead task runs here, so it is ours.
+        let running = unsafe { &mut *dead.saved.get() };
+        // SAFETY: `running` is the context we stand on, and its task is over.
+        unsafe { saved.adopt(running) };
+        self.release(dead);
+        let runner = self.own().runner.insert(Runner { stack, saved });
+        Some(&raw mut runner.saved)
+    }
+
+    /// Leaves the dead `task` for `next` or for home; the stack we stand on is recycled there.
+    fn end_on(&mut self, task: TaskRef, next: Option<TaskRef>) -> ! {
+        let worker = self.worker();
+        worker.settle.set(Settle::Dead(task));
+        worker.current.set(next);
+        let to = next.map_or(worker.home.get(), |next| next.saved.get());
+        // SAFETY: as in `leave_to`; the dead task keeps its reference until `settle`, on the other stack.
+        unsafe { switch_final(task.saved.get(), to, self.worker.as_ptr() as usize) }
+    }
+
+    /// Gives the stack of `dead`, on which we stand, to `fresh`.
+    #[inline]
+    fn reuse_stack(&mut self, dead: TaskRef, fresh: TaskRef) -> bool {
+        let wanted = fresh
+            .extra()
+            .and_then(|extra| extra.class)
+            .unwrap_or(self.shared().config.stack_class);
+        let Some(stack) = dead.take_stack() else {
+            return false;
+        };
+        if stack.class() != wanted {
+            dead.set_stack(stack);
+            return false;
+        }
+        fresh.set_stack(stack);
+        // SAFETY: validity: in the header. aliasing: `fresh` was popped, so it is ours, and is not `dead`.
+        let to = unsafe { &mut *fresh.saved.get() };
+        // SAFETY: validity: in the header. aliasing: `dead` runs here, so it is ours.
+        let from = unsafe { &mut *dead.saved.get() };
+        // SAFETY: `from` is the context we stand on, and its task is over.
+        unsafe { to.adopt(from) };
+        self.processor().counters.stacks_reused.add(1);
+        self.worker().current.set(Some(fresh));
+        self.release(dead);
+        true
+    }
+}
+
+impl Drop for Inside {
+    /// Back to user code.
+    #[inline]
+    fn drop(&mut self) {
+        self.worker().marking.exit();
+    }
+}
+
+/// First function on every stack.
+unsafe extern "C" fn task_entry(arrived: usize) -> ! {
+    // SAFETY: validity: every switch passes the address of its own worker.
+    let worker = unsafe { NonNull::new_unchecked(arrived as *mut Worker) };
+    let mut inside = Inside {
+        worker,
+        not_send: PhantomData,
+    };
+    inside.settle();
+    loop {
+        inside = run_current(inside);
+        inside.finish();
+    }
+}
+
+/// Runs the current task's closure and hands over its result.
+fn run_current(inside: Inside) -> Inside {
+    let task = inside.task();
+    inside.processor().counters.switches.add(1);
+    drop(inside);
+    let table = task.vtable();
+    // SAFETY: the task is running for the first time, so the closure is in its storage, and ours (Rule 3).
+    unsafe { (table.run)(task) };
+    let waiter = match task.join.complete() {
+        Complete::Left => None,
+        Complete::Wake(token) => Some(token),
+        Complete::Detached => {
+            // SAFETY: the result is stored and nobody else will ask for it (Rule 3).
+            unsafe { (table.drop_result)(task) };
+            None
+        }
+    };
+    let mut inside = Inside::enter_to_finish();
+    if let Some(token) = waiter {
+        super::park::wake_token(token, Some(&mut inside));
+    }
+    inside
+}

@@ -1,0 +1,149 @@
+//! Parking and unparking: publish, re-check, commit, in one signature, for tasks and plain threads alike.
+//!
+//! A waiter publishes a token where its waker will find it, looks once more whether it still has to wait, and parks.
+//! Tokens are permits: an unpark that comes before the park makes the park return at once, so nothing between
+//! publishing and parking can be lost, and a park may return for no reason, so every caller loops on its condition.
+
+use super::inside::Inside;
+use super::worker::Settle;
+use crate::chaos::{self, Point};
+use crate::primitive::atomic::{Acquire, AtomicBool, Release};
+use crate::task::header::{Reason, TaskRef};
+use crate::task::state::{CommitPark, Unpark};
+use crate::time::clock::{self, NEVER};
+use crate::time::heap::{self, Node};
+use std::panic::Location;
+use std::thread::Thread;
+
+impl Inside {
+    /// Parks the running task until it is unparked; returns at once if that has happened already.
+    pub(crate) fn park(&mut self, reason: Reason, at: &'static Location<'static>) {
+        let task = self.task();
+        if task.state.take_notification() || chaos::flip(Point::Spurious) {
+            return;
+        }
+        task.note_site(reason, at);
+        self.processor().counters.parks.add(1);
+        if std::thread::panicking() || task.bound_to().is_some() {
+            self.park_on_worker(task);
+        } else {
+            self.leave(Settle::Park(task));
+        }
+    }
+
+    /// As [`Inside::park`], until `deadline` at most.
+    pub(crate) fn park_until(&mut self, deadline: u64, reason: Reason, at: &'static Location<'static>) {
+        if deadline == NEVER {
+            return self.park(reason, at);
+        }
+        let task = self.task();
+        let node = Node::new(task);
+        // SAFETY: the node lies on this stack, which does not move, and `cancel` below comes before it goes.
+        unsafe { self.processor().timers.arm(&node, deadline) };
+        self.park(reason, at);
+        heap::cancel(&node);
+    }
+
+    /// A task that panics keeps its thread: std counts panics a thread, and a migrated count would poison the wrong
+    /// locks. So the worker sleeps with the task on its stack and its processor goes to another worker.
+    #[cold]
+    fn park_on_worker(&mut self, task: TaskRef) {
+        self.while_bound(task, |inside| {
+            let processor = inside.let_go();
+            inside.shared().give_processor(processor);
+            if task.state.commit_park() == CommitPark::Notified {
+                inside.shared().inject(task);
+            }
+            inside.sleep_bound();
+        });
+    }
+}
+
+/// Makes a parked task runnable, or makes its next park return at once. From any thread, outside the runtime.
+#[inline]
+pub(crate) fn unpark(task: TaskRef) {
+    if task.state.unpark() == Unpark::Enqueue {
+        enqueue(task, Inside::enter().as_mut());
+    }
+}
+
+/// Puts a task that has just become the caller's on a run queue: the local one if this worker is of its runtime.
+pub(super) fn enqueue(task: TaskRef, inside: Option<&mut Inside>) {
+    match inside {
+        Some(inside) if task.belongs_to(inside.shared()) && inside.processor_if_held().is_some() => {
+            inside.ready(task);
+        }
+        _ => {
+            // None: its runtime ended between the unpark and this, and has reported the task as leaked.
+            let Some(runtime) = task.runtime() else { return };
+            // SAFETY: validity: a runtime that leaks a task is never freed. aliasing: shared borrow.
+            unsafe { runtime.as_ref() }.inject(task);
+        }
+    }
+}
+
+/// A plain thread that waits, on its own stack.
+#[derive(Debug)]
+#[repr(align(8))]
+pub(crate) struct ThreadWaiter {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+/// Low bit of a token that names a [`ThreadWaiter`] rather than a task.
+const THREAD: usize = 1;
+
+impl ThreadWaiter {
+    /// For the calling thread.
+    pub(crate) fn new() -> ThreadWaiter {
+        ThreadWaiter {
+            thread: std::thread::current(),
+            woken: AtomicBool::new(false),
+        }
+    }
+
+    /// The token to publish. The waiter must stay until it was woken, or until the token has been withdrawn.
+    pub(crate) fn token(&self) -> usize {
+        std::ptr::from_ref(self) as usize | THREAD
+    }
+
+    /// Sleeps until woken or, with a deadline, until then; true: woken.
+    pub(crate) fn wait_until(&self, deadline: u64) -> bool {
+        // Acquire: pairs with the Release in `wake_token`; after it the waker does not touch us again.
+        while !self.woken.load(Acquire) {
+            if deadline == NEVER {
+                std::thread::park();
+            } else if clock::now() >= deadline {
+                return false;
+            } else {
+                std::thread::park_timeout(clock::until(deadline));
+            }
+        }
+        true
+    }
+}
+
+/// The task a token names, unless it names a thread.
+#[inline]
+pub(super) fn task_of(token: usize) -> Option<TaskRef> {
+    // SAFETY: the token is not a thread's, so it came from `TaskRef::token`.
+    (token & THREAD == 0).then(|| unsafe { TaskRef::from_token(token) })
+}
+
+/// Wakes whoever a token names, task or thread. `inside` if the caller is inside the runtime already.
+pub(crate) fn wake_token(token: usize, inside: Option<&mut Inside>) {
+    if let Some(task) = task_of(token) {
+        if task.state.unpark() == Unpark::Enqueue {
+            match inside {
+                Some(inside) => enqueue(task, Some(inside)),
+                None => enqueue(task, Inside::enter().as_mut()),
+            }
+        }
+        return;
+    }
+    // SAFETY: validity: the waiter stays until it sees `woken`. aliasing: shared borrow.
+    let waiter = unsafe { &*((token & !THREAD) as *const ThreadWaiter) };
+    let thread = waiter.thread.clone();
+    waiter.woken.store(true, Release); // the waiter may be gone from here on
+    thread.unpark();
+}

@@ -1,0 +1,140 @@
+//! Who polls the netpoller, and when: a worker that looks for work polls without waiting, the last idle worker waits
+//! in it, and the monitor polls if nobody did for a while. Nobody owns a reactor thread.
+
+use super::shared::Shared;
+use crate::primitive::atomic::{AtomicU64, Relaxed, SeqCst, fence};
+use crate::task::header::TaskRef;
+use crate::task::state::Unpark;
+use crate::time::clock::{self, NEVER};
+use bast_netpoll::{Poller, ReadyList};
+use std::io;
+use std::time::Duration;
+
+/// `wait_until` of a worker that is still working out how long it may wait, or of none.
+const UNDECIDED: u64 = 0;
+
+/// The poller of a runtime and when it was last asked.
+#[derive(Debug)]
+pub(crate) struct Reactor {
+    poller: Poller,
+    /// Until when the waiting worker sleeps: who goes idle with an earlier timer interrupts it.
+    wait_until: AtomicU64,
+    last_poll: AtomicU64,
+}
+
+impl Reactor {
+    pub(crate) fn new() -> io::Result<Reactor> {
+        let poller = Poller::new()?;
+        Ok(Reactor {
+            poller,
+            wait_until: AtomicU64::new(UNDECIDED),
+            last_poll: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    #[inline]
+    pub(crate) fn has_sources(&self) -> bool {
+        self.poller.sources() > 0
+    }
+
+    /// Nanoseconds of the last poll; for the monitor.
+    pub(crate) fn last_poll(&self) -> u64 {
+        self.last_poll.load(Relaxed)
+    }
+
+    pub(crate) fn interrupt(&self) {
+        if let Err(error) = self.poller.interrupt() {
+            // Without it a worker sleeps on with work at hand; the monitor would find it, so this is no dead end.
+            eprintln!("bast: cannot interrupt the poller: {error}");
+        }
+    }
+
+    /// Takes what is ready now, and gives each woken task of `owner`, which is then the caller's.
+    pub(crate) fn poll_now(
+        &self,
+        owner: &Shared,
+        ready: &mut ReadyList,
+        woken: impl FnMut(TaskRef),
+    ) -> usize {
+        if !self.has_sources() {
+            return 0;
+        }
+        self.last_poll.store(clock::now(), Relaxed);
+        let result = self.poller.try_wait(Some(Duration::ZERO), ready);
+        finish(owner, result, ready, woken)
+    }
+
+    /// Announces a wait, before the caller looks at all timers.
+    pub(crate) fn announce_wait(&self) {
+        self.wait_until.store(UNDECIDED, Relaxed);
+        // Pairs with the fence in `check_wait_until`: either we see the timer, or its owner sees UNDECIDED.
+        fence(SeqCst);
+    }
+
+    /// Waits until `until`, an event, or an interrupt; gives tasks as [`Reactor::poll_now`] does.
+    pub(crate) fn wait(
+        &self,
+        owner: &Shared,
+        until: u64,
+        ready: &mut ReadyList,
+        woken: impl FnMut(TaskRef),
+    ) -> usize {
+        self.wait_until.store(until, Relaxed);
+        let timeout = (until != NEVER).then(|| clock::until(until));
+        let result = self.poller.try_wait(timeout, ready);
+        self.wait_until.store(UNDECIDED, Relaxed);
+        self.last_poll.store(clock::now(), Relaxed);
+        finish(owner, result, ready, woken)
+    }
+
+    /// Whoever goes idle leaves timers behind of which the first is due at `due`: a worker that waits longer must
+    /// think again.
+    pub(crate) fn check_wait_until(&self, due: u64) {
+        if due == NEVER {
+            return;
+        }
+        fence(SeqCst); // pairs with `announce_wait`
+        let until = self.wait_until.load(Relaxed);
+        if until == UNDECIDED || due < until {
+            self.interrupt();
+        }
+    }
+}
+
+fn finish(
+    owner: &Shared,
+    result: Option<io::Result<usize>>,
+    ready: &mut ReadyList,
+    mut woken: impl FnMut(TaskRef),
+) -> usize {
+    match result {
+        None => return 0, // another thread is inside and will hand out what comes
+        Some(Err(error)) if error.kind() != io::ErrorKind::Interrupted => {
+            eprintln!("bast: the poller fails: {error}");
+            return 0;
+        }
+        Some(_) => {}
+    }
+    let mut count = 0;
+    for token in ready.drain() {
+        let Some(task) = super::park::task_of(token) else {
+            super::park::wake_token(token, None);
+            continue;
+        };
+        if task.state.unpark() != Unpark::Enqueue {
+            continue;
+        }
+        if task.belongs_to(owner) {
+            count += 1;
+            woken(task);
+        } else {
+            // A socket of this runtime, read by a task of another.
+            super::park::enqueue(task, None);
+        }
+    }
+    count
+}

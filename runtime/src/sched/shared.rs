@@ -1,0 +1,422 @@
+//! `Shared`: what all workers of one runtime share, and how threads outside reach it.
+
+use super::global_queue::GlobalQueue;
+use super::idle::Idle;
+use super::processor::Processor;
+use super::reactor::Reactor;
+use super::worker::{self, Worker};
+use crate::blocking::handoff::CLOSE;
+use crate::builder::Config;
+use crate::chaos;
+use crate::metrics::Metrics;
+use crate::monitor::Monitor;
+use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, AtomicUsize, Relaxed};
+use crate::sys::event::Event;
+use crate::sys::lock::{Lock, Rank};
+use crate::task::header::{Header, TaskRef};
+use crate::task::slab::Pool;
+use crate::time::clock::NEVER;
+use bast_stack::{StackError, Stacks};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// One runtime.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) processors: Box<[Processor]>,
+    pub(crate) idle: Idle,
+    pub(crate) lists: Lock<Lists>,
+    /// Length of the global queue, readable without the lock.
+    global_len: AtomicUsize,
+    pub(crate) workers: Lock<Vec<Arc<Worker>>>,
+    /// The workers' threads, for shutdown to join.
+    pub(crate) threads: Lock<Vec<std::thread::JoinHandle<()>>>,
+    workers_alive: AtomicUsize,
+    /// Sleeping with a task of their own on their stack: shutdown does not wait for them.
+    pub(crate) workers_bound_asleep: AtomicUsize,
+    pub(crate) reactor: Reactor,
+    pub(crate) stacks: Stacks,
+    pub(crate) slab: Pool,
+    /// Set under the lock of `lists`.
+    pub(crate) closing: AtomicBool,
+    /// A worker ended or fell asleep with its task.
+    pub(crate) changed: Event,
+    pub(crate) monitor: Monitor,
+    starved_len: AtomicUsize,
+    next_task_id: AtomicU64,
+    /// Spawned from threads that hold no processor of ours.
+    pub(crate) spawned_foreign: AtomicU64,
+    /// Processors taken from workers in user code.
+    pub(crate) detached: AtomicU64,
+    /// Ended on workers that held no processor.
+    pub(crate) finished_foreign: AtomicU64,
+}
+
+/// Who idles, and the global queue: all under the scheduler's lock.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    pub(crate) global: GlobalQueue,
+    pub(crate) processors: Vec<NonNull<Processor>>,
+    pub(crate) workers: Vec<NonNull<Worker>>,
+    /// The worker that waits in the poller, or is about to.
+    pub(crate) poller_taken: bool,
+    /// Fresh tasks that wait for a stack.
+    starved: GlobalQueue,
+    /// Why there was no stack, the last time.
+    starved_reason: String,
+}
+
+// SAFETY: the pointers name processors and workers of the runtime, which are Sync and live as long as it.
+unsafe impl Send for Lists {}
+
+impl Shared {
+    #[expect(
+        clippy::large_stack_frames,
+        reason = "called once, on the stack of whoever starts the runtime"
+    )]
+    pub(crate) fn new(config: Config) -> io::Result<Arc<Shared>> {
+        let count = config.processors;
+        let stacks = Stacks::new(config.stacks.clone()).map_err(io::Error::other)?;
+        let processors: Box<[Processor]> = (0..count)
+            .map(|index| Processor::new(index, config.stack_class, chaos::seed_for(config.seed)))
+            .collect();
+        let shared = Arc::new(Shared {
+            config,
+            processors,
+            idle: Idle::new(count),
+            lists: Lock::new(Rank::Scheduler, Lists::default()),
+            global_len: AtomicUsize::new(0),
+            workers: Lock::new(Rank::Workers, Vec::new()),
+            threads: Lock::new(Rank::Leaf, Vec::new()),
+            workers_alive: AtomicUsize::new(0),
+            workers_bound_asleep: AtomicUsize::new(0),
+            reactor: Reactor::new()?,
+            stacks,
+            slab: Pool::new(),
+            closing: AtomicBool::new(false),
+            changed: Event::new(),
+            monitor: Monitor::new(),
+            starved_len: AtomicUsize::new(0),
+            next_task_id: AtomicU64::new(1),
+            spawned_foreign: AtomicU64::new(0),
+            detached: AtomicU64::new(0),
+            finished_foreign: AtomicU64::new(0),
+        });
+        shared
+            .lists
+            .lock()
+            .processors
+            .extend(shared.processors.iter().rev().map(NonNull::from));
+        Ok(shared)
+    }
+
+    /// A block of `count` task ids.
+    pub(crate) fn reserve_ids(&self, count: u64) -> std::ops::Range<u64> {
+        let first = self.next_task_id.fetch_add(count, Relaxed);
+        first..first + count
+    }
+
+    // ---- the global queue ----
+
+    #[inline]
+    pub(crate) fn has_global(&self) -> bool {
+        self.global_len.load(Acquire) > 0
+    }
+
+    /// Makes `task`, which is the caller's, runnable from any thread.
+    pub(crate) fn inject(&self, task: TaskRef) {
+        self.lists.lock().global.push(task, &self.global_len);
+        self.wake_one();
+    }
+
+    /// The same for a task that was just spawned by a thread outside. False: the runtime closes.
+    pub(crate) fn try_inject_new(&self, task: TaskRef) -> bool {
+        let mut lists = self.lists.lock();
+        if self.closing.load(Acquire) {
+            return false; // `closing` is set under this lock, so shutdown sees all that got in before
+        }
+        self.spawned_foreign.fetch_add(1, Relaxed);
+        lists.global.push(task, &self.global_len);
+        drop(lists);
+        self.wake_one();
+        true
+    }
+
+    /// Overflow of a local queue. The caller wakes somebody.
+    pub(crate) fn push_global(&self, tasks: &[NonNull<Header>]) {
+        let mut lists = self.lists.lock();
+        for &task in tasks {
+            lists.global.push(TaskRef(task), &self.global_len);
+        }
+    }
+
+    /// Moves a fair share of the global queue to `processor`, whose holder calls, and gives the first.
+    pub(crate) fn take_global(&self, processor: &Processor, most: usize) -> Option<TaskRef> {
+        if !self.has_global() {
+            return None;
+        }
+        let mut lists = self.lists.lock();
+        self.take_global_locked(&mut lists, processor, most)
+    }
+
+    pub(crate) fn take_global_locked(
+        &self,
+        lists: &mut Lists,
+        processor: &Processor,
+        most: usize,
+    ) -> Option<TaskRef> {
+        let share = lists.global.len() / self.processors.len() + 1;
+        let first = lists.global.pop(&self.global_len)?;
+        for _ in 1..share.min(most) {
+            let Some(task) = lists.global.pop(&self.global_len) else {
+                break;
+            };
+            // SAFETY: the caller holds the processor.
+            let fitted = unsafe { processor.queue.push_batch(&[task.0]) };
+            if fitted == 0 {
+                lists.global.push(task, &self.global_len);
+                break;
+            }
+        }
+        Some(first)
+    }
+
+    // ---- waking ----
+
+    /// Work was published: wakes one worker as a searcher if a processor idles and nobody searches.
+    #[inline]
+    pub(crate) fn wake_one(&self) {
+        if self.idle.claim_wake() {
+            self.wake_claimed();
+        }
+    }
+
+    #[cold]
+    fn wake_claimed(&self) {
+        let mut lists = self.lists.lock();
+        if self.closing.load(Acquire) {
+            self.idle.cancel_wake();
+            return;
+        }
+        let Some(processor) = self.pop_idle_processor(&mut lists, None) else {
+            self.idle.cancel_wake();
+            return;
+        };
+        drop(lists);
+        if !self.run_processor(processor, true) {
+            self.idle.cancel_wake();
+        }
+    }
+
+    /// Takes an idle processor, `wanted` if it is there.
+    pub(crate) fn pop_idle_processor(
+        &self,
+        lists: &mut Lists,
+        wanted: Option<NonNull<Processor>>,
+    ) -> Option<NonNull<Processor>> {
+        let place = wanted.and_then(|wanted| lists.processors.iter().position(|&idle| idle == wanted));
+        let processor = match place {
+            Some(place) => lists.processors.swap_remove(place),
+            None => lists.processors.pop()?,
+        };
+        self.idle.processor_acquired();
+        self.monitor.note_busy();
+        Some(processor)
+    }
+
+    /// Puts a processor among the idle (S1 of `idle`).
+    pub(crate) fn push_idle_processor(&self, lists: &mut Lists, processor: NonNull<Processor>) {
+        lists.processors.push(processor);
+        self.idle.processor_released();
+    }
+
+    /// Finds a worker for `processor`, which nobody holds: a sleeping one, or a new thread. False: none could be
+    /// started, and the processor is idle again.
+    fn run_processor(&self, processor: NonNull<Processor>, searching: bool) -> bool {
+        let mut lists = self.lists.lock();
+        if let Some((worker, in_poller)) = pop_idle_worker(&mut lists) {
+            // SAFETY: validity: a listed worker sleeps, so its thread is alive. aliasing: shared borrow.
+            let worker = unsafe { worker.as_ref() };
+            worker.hand(processor, searching);
+            drop(lists);
+            worker.wake(in_poller);
+            return true;
+        }
+        drop(lists);
+        // SAFETY: validity: `self` is inside the Arc that `Shared::new` made. aliasing: counts only.
+        unsafe { Arc::increment_strong_count(std::ptr::from_ref(self)) };
+        // SAFETY: validity: as above. aliasing: the count was just raised for this Arc.
+        let shared = unsafe { Arc::from_raw(std::ptr::from_ref(self)) };
+        match worker::start(&shared, Some(processor), searching) {
+            Ok(()) => true,
+            Err(error) => {
+                self.monitor.complain_once(&error);
+                let mut lists = self.lists.lock();
+                self.push_idle_processor(&mut lists, processor);
+                false
+            }
+        }
+    }
+
+    /// A worker that is about to block gives its processor away: to another worker if there is anything to do, or
+    /// nobody waits in the poller; else to the idle.
+    pub(crate) fn give_processor(&self, processor: NonNull<Processor>) {
+        // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
+        let has_work = !unsafe { processor.as_ref() }.queue.is_empty() || self.has_global();
+        let mut lists = self.lists.lock();
+        let wanted = (has_work || !lists.poller_taken) && !self.closing.load(Acquire);
+        if wanted {
+            drop(lists);
+            if self.run_processor(processor, false) {
+                return;
+            }
+        } else {
+            self.push_idle_processor(&mut lists, processor);
+            drop(lists);
+        }
+        self.idle.end_unsearched(); // S3 of `idle`: work whose publisher did not see the idle processor is seen here
+        if self.has_any_work() {
+            self.wake_one();
+        }
+        self.reactor.check_wait_until(self.first_timer());
+    }
+
+    // ---- looking at everything ----
+
+    /// S4 of `idle`: is there anything to run? The next slots do not count: their owners are about to run them, and
+    /// the monitor sees to those that do not.
+    pub(crate) fn has_any_work(&self) -> bool {
+        self.has_global() || self.processors.iter().any(|processor| processor.queue.has_ring())
+    }
+
+    /// When the first timer of all processors is due.
+    pub(crate) fn first_timer(&self) -> u64 {
+        self.processors
+            .iter()
+            .map(|processor| processor.timers.next_due())
+            .min()
+            .unwrap_or(NEVER)
+    }
+
+    /// Counters so far.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let mut metrics = Metrics {
+            processors: self.processors.len(),
+            processors_idle: self.idle.counts().1,
+            workers: self.workers_count(),
+            global_queue: self.global_len.load(Relaxed),
+            ..Metrics::default()
+        };
+        self.processors
+            .iter()
+            .for_each(|processor| metrics.add(&processor.counters));
+        metrics.detaches = self.detached.load(Relaxed);
+        metrics.finished += self.finished_foreign.load(Relaxed);
+        metrics.spawned += self.spawned_foreign.load(Relaxed);
+        metrics
+    }
+
+    // ---- tasks that wait for a stack ----
+
+    #[cold]
+    pub(crate) fn starve(&self, task: TaskRef, error: &StackError) {
+        let mut lists = self.lists.lock();
+        lists.starved.push(task, &self.starved_len);
+        let told = !std::mem::replace(&mut lists.starved_reason, error.to_string()).is_empty();
+        drop(lists);
+        if !told {
+            eprintln!(
+                "bast: task {} (spawned at {}) waits for a stack until another task ends: {error}",
+                task.id(),
+                task.spawned_at.get()
+            );
+        }
+    }
+
+    /// A stack came back: gives one waiting task its chance.
+    #[inline]
+    pub(crate) fn feed_starved(&self) {
+        if self.starved_len.load(Relaxed) > 0 {
+            let fed = self.lists.lock().starved.pop(&self.starved_len);
+            if let Some(task) = fed {
+                self.inject(task);
+            }
+        }
+    }
+
+    /// Why the last task had to wait.
+    pub(crate) fn starved_reason(&self) -> String {
+        self.lists.lock().starved_reason.clone()
+    }
+
+    /// Tasks that wait for a stack now.
+    pub(crate) fn starved(&self) -> usize {
+        self.starved_len.load(Relaxed)
+    }
+
+    /// Takes all that will never run, at shutdown.
+    pub(crate) fn take_queued(&self) -> Vec<TaskRef> {
+        let mut lists = self.lists.lock();
+        let mut tasks = Vec::new();
+        while let Some(task) = lists.global.pop(&self.global_len) {
+            tasks.push(task);
+        }
+        while let Some(task) = lists.starved.pop(&self.starved_len) {
+            tasks.push(task);
+        }
+        tasks
+    }
+
+    // ---- workers ----
+
+    /// One more thread; refuses above the limit.
+    pub(crate) fn worker_started(&self) -> io::Result<usize> {
+        let most = self.processors.len() + self.config.blocked_workers_max;
+        let index = self.workers_alive.fetch_add(1, AcqRel);
+        if index >= most {
+            self.workers_alive.fetch_sub(1, AcqRel);
+            return Err(io::Error::other(format!(
+                "{index} worker threads are blocked or running, the most that Builder::blocked_workers_max({}) \
+                 allows for {} processors: raise it, or block fewer tasks at once",
+                self.config.blocked_workers_max,
+                self.processors.len()
+            )));
+        }
+        Ok(index)
+    }
+
+    pub(crate) fn register_worker(&self, worker: Arc<Worker>) {
+        let mut workers = self.workers.lock();
+        if self.closing.load(Acquire) {
+            worker.marking.ask(CLOSE);
+        }
+        workers.push(worker);
+    }
+
+    pub(crate) fn worker_stopped(&self, worker: Option<&Arc<Worker>>) {
+        if let Some(worker) = worker {
+            self.workers.lock().retain(|listed| !Arc::ptr_eq(listed, worker));
+        }
+        self.workers_alive.fetch_sub(1, AcqRel);
+        self.changed.notify();
+    }
+
+    pub(crate) fn workers_count(&self) -> usize {
+        self.workers_alive.load(Acquire)
+    }
+}
+
+/// The worker that slept last, rather than the one in the poller; and whether it is that one.
+pub(crate) fn pop_idle_worker(lists: &mut Lists) -> Option<(NonNull<Worker>, bool)> {
+    let last = lists.workers.len().checked_sub(1)?;
+    // SAFETY: validity: a listed worker sleeps, so its thread is alive. aliasing: shared borrow.
+    let in_poller = |worker: NonNull<Worker>| unsafe { worker.as_ref() }.in_poller.load(Relaxed);
+    let place = (0..=last)
+        .rev()
+        .find(|&place| !in_poller(lists.workers[place]))
+        .unwrap_or(last);
+    let worker = lists.workers.swap_remove(place);
+    Some((worker, in_poller(worker)))
+}

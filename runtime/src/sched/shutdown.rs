@@ -1,0 +1,149 @@
+//! The ordered stop of a runtime.
+//!
+//! 1. `closing` is set under the scheduler's lock: no task is spawned from here on.
+//! 2. Every worker is asked to leave its task at the next entry; sleeping workers are woken.
+//! 3. Wait for the workers, and join their threads. A task in user code is waited for, up to the grace period; a worker that sleeps with a
+//!    panicking task on its stack is not.
+//! 4. The monitor ends.
+//! 5. Tasks that never ran are dropped, with their closures; their joiners get an error.
+//! 6. Tasks that ran and have not ended are **leaked**, stack and all: locals on it may be borrowed by others or
+//!    pinned, and unwinding them from outside would run their destructors in an order nobody wrote. Their joiners get
+//!    an error, and a report names them.
+//! 7. The slab's chunks go back to the process; the rest is freed with the last reference, unless tasks leaked.
+
+use super::shared::{Shared, pop_idle_worker};
+use crate::blocking::handoff::CLOSE;
+use crate::primitive::atomic::{Acquire, SeqCst};
+use crate::task::header::TaskRef;
+use crate::task::spawn::give_up;
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Tasks named one by one in the report.
+const NAMED_MAX: usize = 8;
+
+/// Stops the runtime; see the module. Called once.
+pub(crate) fn shut_down(shared: &Arc<Shared>) {
+    let mut lists = shared.lists.lock();
+    shared.closing.store(true, SeqCst); // 1
+    let sleeping: Vec<_> = std::iter::from_fn(|| pop_idle_worker(&mut lists)).collect();
+    drop(lists);
+    for worker in shared.workers.lock().iter() {
+        worker.marking.ask(CLOSE); // 2
+    }
+    for (worker, in_poller) in sleeping {
+        // SAFETY: validity: the worker was on the idle list, so its thread sleeps until woken here. aliasing: shared.
+        unsafe { worker.as_ref() }.wake(in_poller);
+    }
+    let gone = || shared.workers_count() == shared.workers_bound_asleep.load(Acquire);
+    let all_gone = shared.changed.wait(shared.config.shutdown_grace, gone); // 3
+    shared.monitor.stop(); // 4
+    if !all_gone {
+        eprintln!(
+            "bast: {} of the runtime's workers are still busy {:?} after its end and are left alone: a task \
+             blocks or computes without calling bast (Builder::shutdown_grace sets how long to wait)",
+            shared.workers_count(),
+            shared.config.shutdown_grace
+        );
+        std::mem::forget(Arc::clone(shared));
+        return give_up_beside_busy_workers(shared);
+    }
+    if shared.workers_count() == 0 {
+        // Their threads are on their way out: with them go the last borrows of descriptors and memory.
+        let threads = std::mem::take(&mut *shared.threads.lock());
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+    }
+    let (fresh, leaked) = sort_out(shared);
+    for &task in &fresh {
+        // SAFETY: it was on a queue, and nobody is left to run it. It has no stack, so it never ran.
+        unsafe { give_up(task, false) }; // 5
+    }
+    if !leaked.is_empty() {
+        report(&leaked);
+        std::mem::forget(Arc::clone(shared)); // arenas, processors and timers that leaked stacks point to
+    }
+    for &task in &leaked {
+        // SAFETY: nobody is left to run it. It has a stack, so it ran.
+        unsafe { give_up(task, true) }; // 6
+    }
+    for processor in &shared.processors {
+        // SAFETY: all workers are gone, so every processor is ours.
+        let own = unsafe { processor.own() };
+        own.headers.spill(&shared.slab, usize::MAX);
+        if let Some(runner) = own.runner.take() {
+            shared.stacks.put(runner.stack); // its frames hold nothing
+        }
+        own.stacks.drain(&shared.stacks);
+    }
+    shared.slab.retire(); // 7
+}
+
+/// Steps 5 and 6 as far as they go while workers may still be at their own queues: for tasks that are parked, or on the
+/// global queue.
+fn give_up_beside_busy_workers(shared: &Shared) {
+    let mut tasks = shared.take_queued();
+    shared.slab.for_each(|task| {
+        if task.state.try_hold() {
+            tasks.push(task); // ours, as if we had unparked it
+        }
+    });
+    for task in tasks {
+        // SAFETY: it was on the global queue or parked and is ours now; nobody else will run it.
+        unsafe { give_up(task, !task.is_fresh()) };
+    }
+}
+
+/// Tasks that never ran, and tasks that ran and have not ended. All workers are gone.
+fn sort_out(shared: &Shared) -> (Vec<TaskRef>, Vec<TaskRef>) {
+    let mut queued: HashSet<usize> = shared.take_queued().into_iter().map(TaskRef::token).collect();
+    for processor in &shared.processors {
+        // SAFETY: all workers are gone, so every processor is ours.
+        while let Some(task) = unsafe { processor.queue.pop() } {
+            queued.insert(TaskRef(task).token());
+        }
+    }
+    let (mut fresh, mut leaked) = (Vec::new(), Vec::new());
+    shared.slab.for_each(|task| {
+        if !task.is_fresh() {
+            leaked.push(task);
+        } else if queued.contains(&task.token()) {
+            fresh.push(task);
+        }
+    });
+    (fresh, leaked)
+}
+
+fn report(leaked: &[TaskRef]) {
+    let plural = if leaked.len() == 1 {
+        "task has"
+    } else {
+        "tasks have"
+    };
+    let mut text = format!(
+        "bast: {} {plural} outlived the runtime and will never run again; the stacks are leaked, destructors on them \
+         do not run. Join tasks, or tell them to end, before `run` returns.\n",
+        leaked.len()
+    );
+    for task in leaked.iter().take(NAMED_MAX) {
+        let name = task
+            .extra()
+            .and_then(|extra| extra.name.as_deref())
+            .map(|name| format!(" \"{name}\""));
+        let _ = write!(
+            text,
+            "bast:   task {}{} spawned at {}",
+            task.id(),
+            name.unwrap_or_default(),
+            task.spawned_at.get()
+        );
+        let _ = match task.site() {
+            Some((reason, at)) => writeln!(text, ", last waited in {} at {at}", reason.text()),
+            None => writeln!(text, ", never waited"),
+        };
+    }
+    if leaked.len() > NAMED_MAX {
+        let _ = writeln!(text, "bast:   and {} more", leaked.len() - NAMED_MAX);
+    }
+    eprint!("{text}");
+}

@@ -1,0 +1,144 @@
+//! Who waits and who wakes: the calling task or plain thread, seen the same way by everything in [`crate::sync`].
+//!
+//! # Waking is done in two steps
+//! A plain thread that waits does so in a word on its own stack, and may be gone as soon as it sees there that it is
+//! over. So a waker first copies what it needs ([`Wake::of`]), then publishes the outcome where the waiter looks, and
+//! only then wakes ([`Wake::wake`]). A task's header never goes away (`task::header`), so a wake that comes late finds
+//! a task that does not wait, for which it is a spurious wake-up, and every waiter looks at its word again.
+
+#![allow(dead_code, reason = "for what is built on it")]
+
+use super::inside::Inside;
+use super::park::enqueue;
+use crate::task::header::{Reason, TaskRef};
+use crate::task::state::Unpark;
+use crate::time::clock::{self, NEVER};
+use std::cell::OnceCell;
+use std::panic::Location;
+use std::thread::Thread;
+
+/// Low bit of a token that names a thread rather than a task.
+const THREAD: usize = 1;
+
+/// The calling task or plain thread. While it lives a task is inside the runtime, so no user code may run.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// None: a plain thread, or a waker that must not yield.
+    inside: Option<Inside>,
+    sleeper: OnceCell<Sleeper>,
+}
+
+/// What a thread's token points to. The alignment leaves the low bit free.
+#[derive(Debug)]
+#[repr(align(8))]
+struct Sleeper(Thread);
+
+impl Caller {
+    /// For a call that may wait. A task past its slice yields here.
+    #[inline]
+    pub(crate) fn to_wait() -> Caller {
+        Caller {
+            inside: Inside::enter(),
+            sleeper: OnceCell::new(),
+        }
+    }
+
+    /// For a call that only wakes others: never yields, so it may be made while a lock of the user's is held.
+    #[inline]
+    pub(crate) fn to_wake() -> Caller {
+        Caller {
+            inside: Inside::try_enter(),
+            sleeper: OnceCell::new(),
+        }
+    }
+
+    /// What a waker needs to find this caller. Valid while the caller lives and is not moved.
+    #[inline]
+    pub(crate) fn token(&self) -> usize {
+        match &self.inside {
+            Some(inside) => inside.task().token(),
+            None => {
+                let sleeper = self.sleeper.get_or_init(|| Sleeper(std::thread::current()));
+                std::ptr::from_ref(sleeper) as usize | THREAD
+            }
+        }
+    }
+
+    /// Until when the calling task may wait at most (`time::timeout`), for calls that can say that the time is over.
+    #[inline]
+    pub(crate) fn own_deadline(&self) -> u64 {
+        self.inside
+            .as_ref()
+            .map_or(NEVER, |inside| inside.task().deadline.get())
+    }
+
+    /// Has this time come?
+    #[inline]
+    pub(crate) fn is_over(&self, deadline: u64) -> bool {
+        deadline != NEVER && clock::now() >= deadline
+    }
+
+    /// Waits until woken, until `deadline`, or for no reason: the caller looks at its word again.
+    #[inline]
+    pub(crate) fn park_until(&mut self, deadline: u64, reason: Reason, at: &'static Location<'static>) {
+        match &mut self.inside {
+            Some(inside) => inside.park_until(deadline, reason, at),
+            None if deadline == NEVER => std::thread::park(),
+            None => std::thread::park_timeout(clock::until(deadline)),
+        }
+    }
+
+    /// Is it worth looking again and again for a moment? Not if this processor has other work, nor if nobody else
+    /// runs who could change what is looked at.
+    #[inline]
+    pub(crate) fn may_spin(&self) -> bool {
+        match &self.inside {
+            Some(inside) => {
+                inside.shared().processors.len() > 1
+                    && inside.processor_if_held().is_some_and(|own| own.queue.is_empty())
+            }
+            None => true,
+        }
+    }
+}
+
+/// Who is to be woken, copied from the waiter's side so that the waiter may go.
+#[derive(Debug)]
+#[must_use = "the waiter sleeps until it is woken"]
+pub(crate) enum Wake {
+    /// A task.
+    Task(TaskRef),
+    /// A plain thread.
+    Thread(Thread),
+}
+
+impl Wake {
+    /// Copies what is behind a token.
+    ///
+    /// # Safety
+    /// The token came from [`Caller::token`], and that caller is still there.
+    #[inline]
+    pub(crate) unsafe fn of(token: usize) -> Wake {
+        if token & THREAD == 0 {
+            // SAFETY: the token is not a thread's, so it came from `TaskRef::token`.
+            Wake::Task(unsafe { TaskRef::from_token(token) })
+        } else {
+            // SAFETY: validity: the caller says that the sleeper is there. aliasing: shared borrow.
+            let sleeper = unsafe { &*((token & !THREAD) as *const Sleeper) };
+            Wake::Thread(sleeper.0.clone())
+        }
+    }
+
+    /// Wakes. What it was woken for has been published before.
+    #[inline]
+    pub(crate) fn wake(self, caller: &mut Caller) {
+        match self {
+            Wake::Task(task) => {
+                if task.state.unpark() == Unpark::Enqueue {
+                    enqueue(task, caller.inside.as_mut());
+                }
+            }
+            Wake::Thread(thread) => thread.unpark(),
+        }
+    }
+}

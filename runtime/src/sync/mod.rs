@@ -1,0 +1,61 @@
+//! Locks and what else tasks meet at: with the names and signatures of [`std::sync`], for tasks and plain threads alike.
+//!
+//! A task that waits parks, and its worker runs others; a plain thread sleeps. Both may use the same lock at once.
+//! Nothing here allocates in order to wait.
+//!
+//! # One queue of waiters
+//! All of it stands on one queue (`waitlist`) and one way to wait (`base`). A primitive is a word of atomic state,
+//! which the calls that need not wait change with one instruction, and a small lock with the queue in it, which the
+//! others take. The word says whether anybody waits, and it says so only under that lock, so that a call that looks at
+//! the word alone never overlooks a waiter.
+
+#[cfg(bast_loom)]
+#[doc(hidden)]
+pub mod base;
+#[cfg(not(bast_loom))]
+pub(crate) mod base;
+#[cfg(bast_loom)]
+#[doc(hidden)]
+pub mod waitlist;
+#[cfg(not(bast_loom))]
+pub(crate) mod waitlist;
+
+mod bounded;
+pub mod channel;
+mod channel_core;
+mod channel_error;
+mod channel_iter;
+mod channel_lock;
+pub mod select;
+mod select_builder;
+mod select_case;
+mod select_macro;
+#[cfg(not(bast_loom))]
+mod timed;
+mod unbounded;
+
+mod barrier;
+mod condvar;
+mod error;
+mod mutex;
+mod notify;
+mod once;
+mod once_lock;
+mod poison;
+mod raw_mutex;
+mod raw_rwlock;
+mod rwlock;
+mod semaphore;
+mod wait_group;
+
+pub use barrier::{Barrier, BarrierWaitResult};
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use error::TimedOut;
+pub use mutex::{Mutex, MutexGuard};
+pub use notify::{Notified, Notify};
+pub use once::{Once, OnceState};
+pub use once_lock::{LazyLock, OnceLock};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use semaphore::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+pub use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
+pub use wait_group::{WaitGroup, WaitGroupMember};

@@ -1,0 +1,434 @@
+//! The task header: one 128-byte slab entry, with room for a small closure and later for its result.
+//!
+//! # Who may touch which field
+//! 1. `state`, `refs`, `join`, `id`, `site`: atomics, anybody who holds a reference or a type-stable pointer.
+//! 2. `saved`, `stack`, `link`, `deadline`, the making of `extra`: the **holder**: the run queue or worker that has the task while
+//!    it is `SCHEDULED`, and whoever wins `PARKED -> SCHEDULED` (see `state`).
+//! 3. `storage`: the closure until the first run (the holder's), then the result: the task's until
+//!    `join.complete`, then the join handle's (see `join_word`).
+//! 4. `vtable`, `spawned_at`, and in `extra` the name: written at spawn, read-only while a reference is held.
+//!
+//! Headers are type-stable for the life of the process (see `slab`): a stale pointer to a finished task may be
+//! unparked, which does nothing to a free entry and is a spurious wake-up for a new tenant.
+
+use super::join_word::JoinWord;
+use super::slab;
+use super::state::State;
+use crate::error::JoinError;
+use crate::primitive::atomic::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::sched::worker::Worker;
+use crate::time::clock::NEVER;
+use bast_stack::{Saved, Stack, StackClass};
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Bytes a closure or a result may have to live in the header itself.
+pub(crate) const STORAGE_BYTES: usize = 40;
+
+/// In `site`: the scavenger has seen this park.
+const SEEN_PARKED: u64 = 1 << 62;
+/// In `site`: the scavenger has seen to this park.
+const SHRUNK: u64 = 1 << 63;
+/// The top byte of `site` without the marks.
+const REASON_BITS: u8 = 0x3f;
+
+/// A task's slab entry.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) state: State,
+    /// The task itself counts one until it is done; handles count one each.
+    refs: AtomicU32,
+    /// Where the task stands while it does not run.
+    pub(crate) saved: UnsafeCell<Saved>,
+    /// The bound stack as a raw word; zero before the first run and after the end.
+    stack: Cell<usize>,
+    vtable: Cell<&'static VTable>,
+    /// Next in a queue or free list.
+    pub(crate) link: Cell<Option<TaskRef>>,
+    pub(crate) join: JoinWord,
+    /// Zero for an entry that has never been used.
+    id: AtomicU64,
+    pub(crate) spawned_at: Cell<&'static Location<'static>>,
+    /// What few tasks have; null for most.
+    extra: AtomicPtr<Extra>,
+    /// No call of this task waits beyond this time (`time::timeout`).
+    pub(crate) deadline: Cell<u64>,
+    /// Why and where the task waits: reason and two marks in the top byte, address of a `Location` below. A park
+    /// writes the whole word, which clears the marks.
+    site: AtomicU64,
+    pub(crate) storage: UnsafeCell<MaybeUninit<[u64; STORAGE_BYTES / 8]>>,
+}
+
+/// What a spawn may ask for beyond the ordinary.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) class: Option<StackClass>,
+    /// The worker that alone may run the task: it parked while panicking, or is locked to its thread. Null for none.
+    pub(crate) bound_to: AtomicPtr<Worker>,
+}
+
+/// What the header must know of the erased closure.
+#[derive(Debug)]
+pub(crate) struct VTable {
+    /// Moves the closure out, calls it, stores the result. Never unwinds.
+    pub(crate) run: unsafe fn(TaskRef),
+    /// Drops the closure that never ran and stores the error.
+    pub(crate) abandon: unsafe fn(TaskRef, JoinError),
+    /// Stores the error for a task that ran and will never end.
+    pub(crate) fail: unsafe fn(TaskRef, JoinError),
+    /// Drops the result.
+    pub(crate) drop_result: unsafe fn(TaskRef),
+}
+
+/// Pointer to a header: `Copy`, one word, no count of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskRef(pub(crate) NonNull<Header>);
+
+// SAFETY: a pointer to an atomic-and-rules structure; the rules above say who may touch what from where.
+unsafe impl Send for TaskRef {}
+// SAFETY: as for Send.
+unsafe impl Sync for TaskRef {}
+
+impl std::ops::Deref for TaskRef {
+    type Target = Header;
+    #[inline]
+    fn deref(&self) -> &Header {
+        // SAFETY: validity: headers are type-stable and never unmapped. aliasing: shared borrow; every field that
+        // changes is an atomic or a cell whose holder is given by the rules above.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl TaskRef {
+    /// For tests of structures that store tasks and never look into them.
+    #[cfg(test)]
+    pub(crate) fn dangling() -> TaskRef {
+        TaskRef(NonNull::dangling())
+    }
+
+    /// As a token for the poller or a join word.
+    #[inline]
+    pub(crate) fn token(self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    /// Is it a task of this runtime?
+    #[inline]
+    pub(crate) fn belongs_to(self, runtime: &crate::sched::shared::Shared) -> bool {
+        self.runtime()
+            .is_some_and(|own| std::ptr::eq(own.as_ptr(), runtime))
+    }
+
+    /// The inverse of [`TaskRef::token`].
+    ///
+    /// # Safety
+    /// `token` came from `token()`.
+    #[inline]
+    pub(crate) unsafe fn from_token(token: usize) -> TaskRef {
+        // SAFETY: validity: not null, by the caller's promise. aliasing: no access here.
+        TaskRef(unsafe { NonNull::new_unchecked(token as *mut Header) })
+    }
+
+    /// One more reference.
+    #[inline]
+    pub(crate) fn retain(self) {
+        // Relaxed: the caller holds one already, so the entry cannot be freed meanwhile.
+        let before = self.refs.fetch_add(1, Relaxed);
+        if before == u32::MAX {
+            std::process::abort(); // as Arc does: leaked handles must not wrap the count
+        }
+    }
+
+    /// One reference less; true: it was the last, and the caller must give the entry back to the slab.
+    #[inline]
+    #[must_use]
+    pub(crate) fn release(self) -> bool {
+        // The only reference is ours, and a new one is only ever made from one that exists. Acquire: everybody
+        // else's use happens before our reuse.
+        if self.refs.load(Acquire) == 1 {
+            return true;
+        }
+        // Release: our use of the entry happens before its reuse; Acquire on the last: so does everybody else's.
+        if self.refs.fetch_sub(1, Release) != 1 {
+            return false;
+        }
+        self.refs.load(Acquire);
+        true
+    }
+}
+
+impl Header {
+    /// A free entry of a new slab chunk.
+    pub(crate) fn free() -> Header {
+        Header {
+            state: State::free(),
+            refs: AtomicU32::new(0),
+            saved: UnsafeCell::new(Saved::empty()),
+            stack: Cell::new(0),
+            vtable: Cell::new(&NO_TASK),
+            link: Cell::new(None),
+            join: JoinWord::new(),
+            id: AtomicU64::new(0),
+            spawned_at: Cell::new(Location::caller()),
+            extra: AtomicPtr::new(std::ptr::null_mut()),
+            deadline: Cell::new(NEVER),
+            site: AtomicU64::new(0),
+            storage: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    /// Makes a free entry a task: two references, one for the task and one for its handle.
+    pub(crate) fn init(
+        &self,
+        id: u64,
+        vtable: &'static VTable,
+        spawned_at: &'static Location<'static>,
+        extra: Option<Box<Extra>>,
+    ) {
+        self.refs.store(2, Relaxed);
+        self.vtable.set(vtable);
+        self.link.set(None);
+        self.join.reset();
+        self.spawned_at.set(spawned_at);
+        self.extra
+            .store(extra.map_or(std::ptr::null_mut(), Box::into_raw), Relaxed);
+        self.deadline.set(NEVER);
+        self.site.store(0, Relaxed);
+        self.id.store(id, Release); // a dump that sees the id sees the fields of Rule 4
+        self.state.init();
+    }
+
+    #[inline]
+    pub(crate) fn vtable(&self) -> &'static VTable {
+        self.vtable.get()
+    }
+
+    #[inline]
+    pub(crate) fn id(&self) -> u64 {
+        self.id.load(Acquire)
+    }
+
+    /// True until the first run.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.stack.get() == 0
+    }
+
+    /// Binds a stack. By the holder.
+    #[inline]
+    pub(crate) fn set_stack(&self, stack: Stack) {
+        debug_assert!(self.is_fresh(), "a task is bound to one stack");
+        self.stack.set(stack.into_raw().get());
+    }
+
+    /// Takes the stack off the task. By the holder, at the end.
+    #[inline]
+    pub(crate) fn take_stack(&self) -> Option<Stack> {
+        // SAFETY: validity: the word came from `into_raw` in `set_stack`. aliasing: taken out, so owned once.
+        NonZeroUsize::new(self.stack.replace(0)).map(|raw| unsafe { Stack::from_raw(raw) })
+    }
+
+    /// The stack's raw word, for a look that does not own it; racy unless by the holder.
+    pub(crate) fn stack_word(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(self.stack.get())
+    }
+
+    /// What few tasks have. By whoever holds a reference.
+    #[inline]
+    pub(crate) fn extra(&self) -> Option<&Extra> {
+        // Acquire: pairs with the Release in `bind_to`, which may make it at any time.
+        // SAFETY: validity: the box lives until `drop_extra`, at the last reference. aliasing: shared borrows only;
+        // what changes in it is atomic.
+        unsafe { self.extra.load(Acquire).as_ref() }
+    }
+
+    /// Ties the task to a worker, or unties it. By the holder.
+    #[cold]
+    pub(crate) fn bind_to(&self, worker: Option<NonNull<Worker>>) {
+        let worker = worker.map_or(std::ptr::null_mut(), NonNull::as_ptr);
+        match self.extra() {
+            Some(extra) => extra.bound_to.store(worker, Release),
+            None => {
+                let extra = Box::new(Extra {
+                    bound_to: AtomicPtr::new(worker),
+                    ..Extra::default()
+                });
+                self.extra.store(Box::into_raw(extra), Release); // pairs with `extra`
+            }
+        }
+    }
+
+    /// The worker that alone may run the task, if any. By the holder.
+    #[inline]
+    pub(crate) fn bound_to(&self) -> Option<NonNull<Worker>> {
+        self.extra()
+            .and_then(|extra| NonNull::new(extra.bound_to.load(Acquire)))
+    }
+
+    /// Frees the extra, at the last reference.
+    pub(crate) fn drop_extra(&self) {
+        let extra = self.extra.swap(std::ptr::null_mut(), Acquire);
+        if !extra.is_null() {
+            // SAFETY: validity: it came from `Box::into_raw`, and was taken out of the word. aliasing: the last
+            // reference is ours.
+            drop(unsafe { Box::from_raw(extra) });
+        }
+    }
+
+    /// Notes why and where the task is about to wait.
+    #[inline]
+    pub(crate) fn note_site(&self, reason: Reason, at: &'static Location<'static>) {
+        let address = std::ptr::from_ref(at) as u64;
+        self.site.store(address | (reason as u64) << 56, Relaxed);
+    }
+
+    /// Why and where the task waits or last waited.
+    pub(crate) fn site(&self) -> Option<(Reason, &'static Location<'static>)> {
+        let word = self.site.load(Relaxed);
+        let at = (word & ((1 << 56) - 1)) as *const Location<'static>;
+        // SAFETY: validity: null, or the address of a static Location stored by `note_site`; user addresses have
+        // fewer than 56 bits on the systems we build for. aliasing: Locations are immutable.
+        let at = unsafe { at.as_ref() }?;
+        Some((Reason::from_byte((word >> 56) as u8 & REASON_BITS), at))
+    }
+
+    /// One look of the scavenger at a parked task: what it should do. The same park must be seen twice before its
+    /// stack is worth a system call, and once it has been seen to it is left alone.
+    pub(crate) fn mark_parked_for_long(&self) -> bool {
+        let before = self.site.load(Relaxed);
+        let (mark, worth) = if before & SEEN_PARKED == 0 {
+            (SEEN_PARKED, false)
+        } else {
+            (SHRUNK, true)
+        };
+        if before & SHRUNK != 0 {
+            return false;
+        }
+        // Failure: the task parked anew meanwhile.
+        self.site
+            .compare_exchange(before, before | mark, Relaxed, Relaxed)
+            .is_ok()
+            && worth
+    }
+
+    /// The slab's way back from an entry to the chunk it lies in.
+    pub(crate) fn runtime(&self) -> Option<NonNull<crate::sched::shared::Shared>> {
+        slab::runtime_of(NonNull::from(self))
+    }
+}
+
+/// Why a task waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reason {
+    /// `task::park`.
+    Park = 1,
+    /// `JoinHandle::join`.
+    Join = 2,
+    /// `time::sleep` and intervals.
+    Sleep = 3,
+    /// A descriptor to become readable.
+    Read = 4,
+    /// A descriptor to become writable.
+    Write = 5,
+    /// `sync::Mutex`.
+    Mutex = 6,
+    /// `sync::RwLock`.
+    RwLock = 7,
+    /// `sync::Condvar`.
+    Condvar = 8,
+    /// `sync::Semaphore`.
+    Semaphore = 9,
+    /// `sync::Barrier`.
+    Barrier = 10,
+    /// `sync::WaitGroup`.
+    WaitGroup = 11,
+    /// `sync::Once` and what is built on it.
+    Once = 12,
+    /// `sync::Notify`.
+    Notify = 13,
+    /// Sending on a channel.
+    Send = 14,
+    /// Receiving from a channel.
+    Recv = 15,
+    /// `select!`.
+    Select = 16,
+}
+
+impl Reason {
+    fn from_byte(byte: u8) -> Reason {
+        match byte {
+            2 => Reason::Join,
+            3 => Reason::Sleep,
+            4 => Reason::Read,
+            5 => Reason::Write,
+            6 => Reason::Mutex,
+            7 => Reason::RwLock,
+            8 => Reason::Condvar,
+            9 => Reason::Semaphore,
+            10 => Reason::Barrier,
+            11 => Reason::WaitGroup,
+            12 => Reason::Once,
+            13 => Reason::Notify,
+            14 => Reason::Send,
+            15 => Reason::Recv,
+            16 => Reason::Select,
+            _ => Reason::Park,
+        }
+    }
+
+    /// For a person to read.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Reason::Park => "park",
+            Reason::Join => "join",
+            Reason::Sleep => "sleep",
+            Reason::Read => "network read",
+            Reason::Write => "network write",
+            Reason::Mutex => "mutex",
+            Reason::RwLock => "rwlock",
+            Reason::Condvar => "condition variable",
+            Reason::Semaphore => "semaphore",
+            Reason::Barrier => "barrier",
+            Reason::WaitGroup => "wait group",
+            Reason::Once => "once",
+            Reason::Notify => "notify",
+            Reason::Send => "channel send",
+            Reason::Recv => "channel receive",
+            Reason::Select => "select",
+        }
+    }
+}
+
+/// The table of an entry that was never a task.
+static NO_TASK: VTable = {
+    unsafe fn none(_: TaskRef) {
+        unreachable!("a free slab entry has nothing to run")
+    }
+    unsafe fn none_error(_: TaskRef, _: JoinError) {
+        unreachable!("a free slab entry has nothing to abandon")
+    }
+    VTable {
+        run: none,
+        abandon: none_error,
+        fail: none_error,
+        drop_result: none,
+    }
+};
+
+#[cfg(test)]
+mod tests {
+    use super::Header;
+
+    #[test]
+    #[cfg(not(any(bast_asan, bast_tsan)))]
+    fn a_header_is_two_cache_lines() {
+        assert_eq!(size_of::<Header>(), 128);
+    }
+}

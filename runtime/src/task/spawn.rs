@@ -1,0 +1,515 @@
+//! From a closure to a runnable task, and back to its result.
+
+use super::handle::{Task, TaskId};
+use super::header::{Extra, Header, Reason, STORAGE_BYTES, TaskRef, VTable};
+use super::join_word::SetWaiter;
+use super::slab;
+use crate::error::{JoinError, SpawnError};
+use crate::primitive::atomic::Acquire;
+use crate::sched::inside::Inside;
+use crate::sched::park::{ThreadWaiter, wake_token};
+use crate::sched::shared::Shared;
+use crate::time::clock::{self, NEVER};
+use bast_stack::StackClass;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Task ids a processor sets aside at once.
+const ID_BLOCK: u64 = 256;
+
+/// What a task leaves behind.
+pub(crate) type Outcome<T> = Result<T, JoinError>;
+
+/// A value that lives in the header's storage if it fits, else in a box there.
+struct Stored<V>(PhantomData<V>);
+
+impl<V> Stored<V> {
+    const INLINE: bool = size_of::<V>() <= STORAGE_BYTES && align_of::<V>() <= align_of::<u64>();
+
+    /// # Safety
+    /// The storage is the caller's and holds nothing that needs dropping.
+    #[inline]
+    unsafe fn put(task: TaskRef, value: V) {
+        let place = task.storage.get();
+        if Self::INLINE {
+            // SAFETY: validity: it fits, by size and alignment. aliasing: the storage is the caller's.
+            unsafe { place.cast::<V>().write(value) };
+        } else {
+            // SAFETY: validity: a pointer fits. aliasing: the storage is the caller's.
+            unsafe { place.cast::<*mut V>().write(Box::into_raw(Box::new(value))) };
+        }
+    }
+
+    /// # Safety
+    /// The storage is the caller's and holds what `put` put there; it holds nothing afterwards.
+    #[inline]
+    unsafe fn take(task: TaskRef) -> V {
+        let place = task.storage.get();
+        if Self::INLINE {
+            // SAFETY: validity: `put` wrote a V here. aliasing: the storage is the caller's.
+            unsafe { place.cast::<V>().read() }
+        } else {
+            // SAFETY: validity: `put` wrote the pointer of a box here. aliasing: the storage is the caller's.
+            let raw = unsafe { place.cast::<*mut V>().read() };
+            // SAFETY: validity: from `Box::into_raw`. aliasing: taken once.
+            *unsafe { Box::from_raw(raw) }
+        }
+    }
+}
+
+/// The erased operations of a task with this closure and result.
+struct Erased<F, T>(PhantomData<(F, T)>);
+
+impl<F: FnOnce() -> T, T> Erased<F, T> {
+    const TABLE: VTable = VTable {
+        run: Self::run,
+        abandon: Self::abandon,
+        fail: Self::fail,
+        drop_result: Self::drop_result,
+    };
+
+    unsafe fn run(task: TaskRef) {
+        // SAFETY: the caller says that the closure is in the storage and its to take.
+        let closure = unsafe { Stored::<F>::take(task) };
+        let outcome = catch_unwind(AssertUnwindSafe(closure))
+            .map_err(|payload| JoinError::panic(TaskId::of(task), payload));
+        // SAFETY: the closure was taken out, and the storage stays the task's until `join.complete`.
+        unsafe { Stored::<Outcome<T>>::put(task, outcome) };
+    }
+
+    unsafe fn abandon(task: TaskRef, error: JoinError) {
+        // SAFETY: the caller says that the closure never ran, so it is in the storage.
+        let closure = unsafe { Stored::<F>::take(task) };
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(closure)));
+        // SAFETY: as the caller says for `fail`.
+        unsafe { Self::fail(task, error) };
+    }
+
+    unsafe fn fail(task: TaskRef, error: JoinError) {
+        // SAFETY: the caller says that the task will never write here, and that the closure is gone.
+        unsafe { Stored::<Outcome<T>>::put(task, Err(error)) };
+    }
+
+    unsafe fn drop_result(task: TaskRef) {
+        // SAFETY: the caller says that the result is there and its to drop.
+        let outcome = unsafe { Stored::<Outcome<T>>::take(task) };
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(outcome)));
+    }
+}
+
+/// Spawns a task on the runtime of the calling task and gives a handle to its result.
+///
+/// It starts soon, perhaps on another thread. Dropping the handle detaches the task.
+///
+/// ```
+/// # // SAFETY: nothing bound to a thread is used.
+/// # unsafe { bast::run(|| {
+/// let task = bast::spawn(|| 6 * 7);
+/// assert_eq!(task.join().unwrap(), 42);
+/// # }) }
+/// ```
+///
+/// # Panics
+/// On a thread that belongs to no runtime (use [`Handle::spawn`](crate::Handle::spawn) there), and when memory or
+/// stacks are exhausted; [`try_spawn`] gives an error instead.
+#[track_caller]
+pub fn spawn<F, T>(closure: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Builder::new()
+        .spawn(closure)
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`spawn`], with an error where that panics.
+///
+/// # Errors
+/// See [`SpawnError`]: no runtime on this thread, a runtime that closes, exhausted memory or stacks.
+#[track_caller]
+pub fn try_spawn<F, T>(closure: F) -> Result<JoinHandle<T>, SpawnError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Builder::new().spawn(closure)
+}
+
+/// Sets up a task before it is spawned: its name, its stack.
+///
+/// ```
+/// # // SAFETY: nothing bound to a thread is used.
+/// # unsafe { bast::run(|| {
+/// let task = bast::task::Builder::new().name("parser").stack_size(1 << 20).spawn(|| {
+///     assert_eq!(bast::task::current().name(), Some("parser"));
+/// })?;
+/// task.join().unwrap();
+/// # Ok::<(), bast::SpawnError>(()) }).unwrap() }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Builder {
+    name: Option<Arc<str>>,
+    stack_bytes: Option<usize>,
+}
+
+impl Builder {
+    /// An ordinary task.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Names the task, for reports.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// A stack of another size than the runtime's: bytes, rounded up to a class (64 KiB, 256 KiB, 1 MiB, 8 MiB).
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Spawns on the runtime of the calling task.
+    ///
+    /// # Errors
+    /// As for [`try_spawn`].
+    #[track_caller]
+    #[inline]
+    pub fn spawn<F, T>(self, closure: F) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let at = Location::caller();
+        let Some(mut inside) = Inside::enter() else {
+            return Err(SpawnError::NO_RUNTIME);
+        };
+        let extra = self.extra()?;
+        // SAFETY: the closure and its result are 'static and Send.
+        unsafe { inside.spawn(closure, at, extra) }
+    }
+
+    pub(crate) fn spawn_on<F, T>(
+        self,
+        shared: &Shared,
+        closure: F,
+        at: &'static Location<'static>,
+    ) -> Result<JoinHandle<T>, SpawnError>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let extra = self.extra()?;
+        // SAFETY: the closure and its result are 'static and Send.
+        unsafe { spawn_foreign(shared, closure, at, extra) }
+    }
+
+    fn extra(self) -> Result<Option<Box<Extra>>, SpawnError> {
+        if self.name.is_none() && self.stack_bytes.is_none() {
+            return Ok(None);
+        }
+        let class = match self.stack_bytes {
+            None => None,
+            Some(bytes) => {
+                Some(StackClass::for_bytes(bytes).ok_or_else(|| SpawnError::stack_too_large(bytes))?)
+            }
+        };
+        Ok(Some(Box::new(Extra {
+            name: self.name,
+            class,
+            ..Extra::default()
+        })))
+    }
+}
+
+impl Inside {
+    /// Spawns a task to run soon on this processor.
+    ///
+    /// # Safety
+    /// The closure's borrows, and the result's, stay valid until the task is done; both may move to other threads.
+    #[inline]
+    pub(crate) unsafe fn spawn<F: FnOnce() -> T, T>(
+        &mut self,
+        closure: F,
+        at: &'static Location<'static>,
+        extra: Option<Box<Extra>>,
+    ) -> Result<JoinHandle<T>, SpawnError> {
+        let shared = NonNull::from(self.shared());
+        // SAFETY: validity: the runtime outlives its workers. aliasing: shared borrow of a Sync type.
+        let runtime = unsafe { shared.as_ref() };
+        check_open(runtime)?;
+        let own = self.own();
+        let Some(task) = own.headers.take(&runtime.slab, shared) else {
+            return Err(SpawnError::NO_MEMORY);
+        };
+        let id = own.ids.next().unwrap_or_else(|| {
+            own.ids = runtime.reserve_ids(ID_BLOCK);
+            own.ids.next().expect("a block of ids is not empty")
+        });
+        // SAFETY: the entry was free, so it and its storage are ours.
+        unsafe { init::<F, T>(task, id, closure, at, extra) };
+        self.processor().counters.spawned.add(1);
+        // SAFETY: we hold the processor.
+        let displaced = unsafe { self.processor().queue.replace_next(task.0) };
+        if let Some(displaced) = displaced {
+            self.push_back(TaskRef(displaced));
+            runtime.wake_one();
+        }
+        Ok(JoinHandle::new(task))
+    }
+}
+
+/// Spawns from a thread that holds no processor of the runtime.
+///
+/// # Safety
+/// As for [`Inside::spawn`].
+pub(crate) unsafe fn spawn_foreign<F: FnOnce() -> T, T>(
+    shared: &Shared,
+    closure: F,
+    at: &'static Location<'static>,
+    extra: Option<Box<Extra>>,
+) -> Result<JoinHandle<T>, SpawnError> {
+    check_open(shared)?;
+    let Some(task) = shared.slab.take_foreign(NonNull::from(shared)) else {
+        return Err(if shared.closing.load(Acquire) {
+            SpawnError::CLOSED
+        } else {
+            SpawnError::NO_MEMORY
+        });
+    };
+    let id = shared.reserve_ids(1).start;
+    // SAFETY: the entry was free, so it and its storage are ours.
+    unsafe { init::<F, T>(task, id, closure, at, extra) };
+    let handle = JoinHandle::new(task);
+    if !shared.try_inject_new(task) {
+        // SAFETY: it was on no queue, so it never runs.
+        unsafe { give_up(task, false) };
+        return Err(SpawnError::CLOSED);
+    }
+    Ok(handle)
+}
+
+fn check_open(shared: &Shared) -> Result<(), SpawnError> {
+    if shared.closing.load(Acquire) {
+        return Err(SpawnError::CLOSED);
+    }
+    match shared.starved() {
+        0 => Ok(()),
+        _ => Err(SpawnError::no_stack(shared.starved_reason())),
+    }
+}
+
+/// # Safety
+/// The entry is free and the caller's.
+#[inline]
+unsafe fn init<F: FnOnce() -> T, T>(
+    task: TaskRef,
+    id: u64,
+    closure: F,
+    at: &'static Location<'static>,
+    extra: Option<Box<Extra>>,
+) {
+    // SAFETY: the storage of a free entry holds nothing and is the caller's.
+    unsafe { Stored::<F>::put(task, closure) };
+    task.init(id, &Erased::<F, T>::TABLE, at, extra);
+}
+
+/// Owned permission to wait for a task's end and take its result. Dropping it detaches the task.
+///
+/// Usable from tasks and from plain threads, also after the runtime has ended.
+pub struct JoinHandle<T> {
+    task: TaskRef,
+    result: PhantomData<T>,
+}
+
+// SAFETY: the handle gives the result to one thread, which T: Send allows; the header is shared by its own rules.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: a shared handle gives no access to the result.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    fn new(task: TaskRef) -> JoinHandle<T> {
+        JoinHandle {
+            task,
+            result: PhantomData,
+        }
+    }
+
+    /// Waits for the task's end.
+    ///
+    /// # Errors
+    /// If the task panicked (the error carries the payload), its runtime ended first, or the deadline of a
+    /// [`time::timeout`](crate::time::timeout) around the call passed first.
+    #[track_caller]
+    pub fn join(self) -> Result<T, JoinError> {
+        if self.wait_until(NEVER, Location::caller()) {
+            self.take()
+        } else {
+            Err(JoinError::timed_out(self.id()))
+        }
+    }
+
+    /// As [`JoinHandle::join`], whatever the deadline of the calling task: for callers that have lent something to the
+    /// task.
+    pub(crate) fn join_lent(self, at: &'static Location<'static>) -> Result<T, JoinError> {
+        while !self.wait(NEVER, false, at) {}
+        self.take()
+    }
+
+    /// Waits for the task's end for at most `timeout`.
+    ///
+    /// # Errors
+    /// Gives the handle back if the time is over; the inner result is that of [`JoinHandle::join`].
+    #[track_caller]
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, JoinError>, JoinHandle<T>> {
+        if self.wait_until(clock::after(timeout), Location::caller()) {
+            Ok(self.take())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// True once the task has ended, so that `join` will not wait.
+    pub fn is_finished(&self) -> bool {
+        self.task.join.is_done()
+    }
+
+    /// The task, to unpark it or to tell it from others.
+    pub fn task(&self) -> Task {
+        Task::new(self.task)
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> TaskId {
+        TaskId::of(self.task)
+    }
+
+    /// Waits for the end until `deadline`, and no longer than the calling task may wait (`time::timeout`).
+    fn wait_until(&self, deadline: u64, at: &'static Location<'static>) -> bool {
+        self.wait(deadline, true, at)
+    }
+
+    /// Publish, re-check, commit. True: the task is done.
+    fn wait(&self, deadline: u64, heed_own: bool, at: &'static Location<'static>) -> bool {
+        let word = &self.task.join;
+        if word.is_done() {
+            return true;
+        }
+        let Some(mut inside) = Inside::enter() else {
+            return self.wait_on_thread(deadline);
+        };
+        let me = inside.task();
+        let deadline = if heed_own {
+            deadline.min(me.deadline.get())
+        } else {
+            deadline
+        };
+        let token = me.token();
+        if word.set_waiter(token) == SetWaiter::Done {
+            return true;
+        }
+        while !word.is_done() {
+            if deadline != NEVER && clock::now() >= deadline {
+                // Lost to the finisher: it wakes us once more than needed, which a park allows.
+                return !word.clear_waiter(token);
+            }
+            inside.park_until(deadline, Reason::Join, at);
+        }
+        true
+    }
+
+    #[cold]
+    fn wait_on_thread(&self, deadline: u64) -> bool {
+        let waiter = ThreadWaiter::new();
+        if self.task.join.set_waiter(waiter.token()) == SetWaiter::Done {
+            return true;
+        }
+        if !waiter.wait_until(deadline) {
+            if self.task.join.clear_waiter(waiter.token()) {
+                return false;
+            }
+            waiter.wait_until(NEVER); // the finisher has the token and will touch the waiter
+        }
+        true
+    }
+
+    fn take(self) -> Result<T, JoinError> {
+        debug_assert!(self.task.join.is_done(), "a result is taken before it is there");
+        let handle = ManuallyDrop::new(self);
+        // SAFETY: the join word says done, so the result is there and the handle's.
+        let outcome = unsafe { Stored::<Outcome<T>>::take(handle.task) };
+        release(handle.task);
+        outcome
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    /// Detaches. The result of a task that has ended is dropped; a panic in that is swallowed, as it is when the task
+    /// ends after its handle is gone.
+    fn drop(&mut self) {
+        if !self.task.join.detach() {
+            let drop_result = self.task.vtable().drop_result;
+            // SAFETY: not detached, so it is done: the result is there and the handle's.
+            unsafe { drop_result(self.task) };
+        }
+        release(self.task);
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("JoinHandle")
+            .field("id", &self.id())
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// Drops one reference from user code.
+#[inline]
+pub(crate) fn release(task: TaskRef) {
+    if !task.release() {
+        return;
+    }
+    task.drop_extra();
+    if let Some(mut inside) = Inside::try_enter()
+        && task.belongs_to(inside.shared())
+    {
+        inside.give_header(task);
+    } else {
+        slab::give_foreign(task);
+    }
+}
+
+/// Ends a task that will never run, or never again, and tells its joiner. If it has run, its stack and its own
+/// reference are leaked: what lies there may be borrowed.
+///
+/// # Safety
+/// The task will never run (again). `ran`: it has run before.
+pub(crate) unsafe fn give_up(task: TaskRef, ran: bool) {
+    task.state.abandon();
+    let table = task.vtable();
+    let error = JoinError::shutdown(TaskId::of(task));
+    let end = if ran { table.fail } else { table.abandon };
+    // SAFETY: the caller says that the task never runs again, so its storage is ours.
+    unsafe { end(task, error) };
+    match task.join.complete() {
+        super::join_word::Complete::Left => {}
+        super::join_word::Complete::Wake(token) => wake_token(token, None),
+        // SAFETY: the error is stored and nobody else will ask for it.
+        super::join_word::Complete::Detached => unsafe { (table.drop_result)(task) },
+    }
+    if !ran {
+        release(task);
+    }
+}
+
+const _: () = assert!(size_of::<Header>() >= STORAGE_BYTES);

@@ -1,0 +1,11 @@
+//! Time: sleeping, deadlines on a piece of code, intervals.
+
+pub(crate) mod clock;
+pub(crate) mod heap;
+mod interval;
+mod sleep;
+mod timeout;
+
+pub use interval::{Interval, Missed, interval};
+pub use sleep::{sleep, sleep_until};
+pub use timeout::{Elapsed, timeout};

@@ -1,0 +1,3 @@
+//! Small tools that know nothing of tasks.
+
+pub(crate) mod rng;
