@@ -81,7 +81,7 @@ fn makers_that_fail() {
                 0 => Err(()),
                 _ => Ok(7),
             });
-            made.map_or(false, |value| *value == 7)
+            made.is_ok_and(|value| *value == 7)
         });
         let made = shared.0.get_or_try_init(|| match shared.1.fetch_add(1, Relaxed) {
             0 => Err(()),
