@@ -1,5 +1,6 @@
 //! The first function on a new stack.
 
+use crate::sanitizer::Left;
 use crate::saved::{self, Saved};
 
 /// Called by the architecture's trampoline with what the first switch delivered: who resumed us, the
@@ -15,7 +16,7 @@ pub(crate) unsafe extern "C" fn begin(
 ) -> ! {
     // SAFETY: validity: the trampoline passes on what the switch that came here gave.
     //         aliasing: that context is suspended.
-    unsafe { saved::arrive(std::ptr::null_mut(), resumer) };
+    unsafe { saved::arrive(Left::nothing(), resumer) };
     // SAFETY: validity: `prepare` was given this function for this stack. aliasing: it starts once.
     unsafe { entry(argument) }
 }

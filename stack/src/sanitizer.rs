@@ -14,13 +14,24 @@
 //! * Valgrind is told each slot's bounds once (client request, feature `valgrind`), and when they are unmapped.
 
 use crate::stack::Stack;
-pub(crate) use imp::{Detour, Fiber};
+pub(crate) use imp::{Detour, Fiber, Left};
 
 #[cfg(not(any(bast_asan, bast_tsan)))]
 mod imp {
     /// The sanitizer's idea of a stack: none.
     #[derive(Debug)]
     pub(crate) struct Fiber;
+
+    /// What a suspended context keeps on its own stack: nothing.
+    #[derive(Debug)]
+    pub(crate) struct Left;
+
+    impl Left {
+        #[inline(always)]
+        pub(crate) const fn nothing() -> Left {
+            Left
+        }
+    }
 
     impl Fiber {
         #[inline(always)]
@@ -32,11 +43,13 @@ mod imp {
         #[inline(always)]
         pub(crate) fn adopt(&mut self, _from: &mut Fiber) {}
         #[inline(always)]
-        pub(crate) unsafe fn leave(_own: *mut Fiber, _to: *mut Fiber) {}
+        pub(crate) unsafe fn leave(_own: *mut Fiber, _to: *mut Fiber) -> Left {
+            Left
+        }
         #[inline(always)]
         pub(crate) unsafe fn leave_for_ever(_to: *mut Fiber) {}
         #[inline(always)]
-        pub(crate) unsafe fn arrive(_own: *mut Fiber, _resumer: *mut Fiber) {}
+        pub(crate) unsafe fn arrive(_left: Left, _resumer: *mut Fiber) {}
     }
 
     pub(crate) use super::no_detour::Detour;
@@ -73,18 +86,28 @@ mod imp {
         fn __sanitizer_finish_switch_fiber(saved: *mut c_void, bottom: *mut *const c_void, bytes: *mut usize);
     }
 
-    /// ASan's fake stack of a suspended context, and the bounds of its real one.
+    /// The bounds of a suspended context's stack.
     #[derive(Debug)]
     pub(crate) struct Fiber {
-        fake: *mut c_void,
         bottom: *const c_void,
         bytes: usize,
+    }
+
+    /// ASan's fake stack of a suspended context. The context keeps it on its own stack: its `Saved` may be moved
+    /// while it is suspended, and the place that it was saved to may be another context's by the time it comes back.
+    #[derive(Debug)]
+    pub(crate) struct Left(*mut c_void);
+
+    impl Left {
+        /// Of a context that has just begun.
+        pub(crate) const fn nothing() -> Left {
+            Left(ptr::null_mut())
+        }
     }
 
     impl Fiber {
         pub(crate) const fn none() -> Fiber {
             Fiber {
-                fake: ptr::null_mut(),
                 bottom: ptr::null(),
                 bytes: 0,
             }
@@ -92,7 +115,6 @@ mod imp {
 
         pub(crate) fn prepare(&mut self, limit: usize, top: usize) {
             *self = Fiber {
-                fake: ptr::null_mut(),
                 bottom: limit as *const c_void,
                 bytes: top - limit,
             };
@@ -103,13 +125,15 @@ mod imp {
         }
 
         /// # Safety
-        /// Both are valid; `own` is the running context's.
+        /// `to` is valid.
         #[inline(always)]
-        pub(crate) unsafe fn leave(own: *mut Fiber, to: *mut Fiber) {
+        pub(crate) unsafe fn leave(_own: *mut Fiber, to: *mut Fiber) -> Left {
             // SAFETY: validity and aliasing: the contract's.
             let (bottom, bytes) = unsafe { ((*to).bottom, (*to).bytes) };
-            // SAFETY: validity: a save slot and the bounds of the stack to come. aliasing: ours alone.
-            unsafe { __sanitizer_start_switch_fiber(&raw mut (*own).fake, bottom, bytes) };
+            let mut fake = ptr::null_mut();
+            // SAFETY: validity: a save slot and the bounds of the stack to come. aliasing: a local.
+            unsafe { __sanitizer_start_switch_fiber(&raw mut fake, bottom, bytes) };
+            Left(fake)
         }
 
         /// # Safety
@@ -123,18 +147,12 @@ mod imp {
         }
 
         /// # Safety
-        /// `own` is the running context's or null if it has just begun; `resumer` is suspended, or null.
+        /// `left` is this context's, from when it was last left; `resumer` is suspended, or null.
         #[inline(always)]
-        pub(crate) unsafe fn arrive(own: *mut Fiber, resumer: *mut Fiber) {
-            // SAFETY: validity: non-null is valid (contract). aliasing: ours alone.
-            let fake = if own.is_null() {
-                ptr::null_mut()
-            } else {
-                unsafe { (*own).fake }
-            };
+        pub(crate) unsafe fn arrive(left: Left, resumer: *mut Fiber) {
             let (mut bottom, mut bytes) = (ptr::null(), 0);
-            // SAFETY: validity: `fake` came from the start call when we left. aliasing: locals.
-            unsafe { __sanitizer_finish_switch_fiber(fake, &raw mut bottom, &raw mut bytes) };
+            // SAFETY: validity: `left` came from the start call when we left. aliasing: locals.
+            unsafe { __sanitizer_finish_switch_fiber(left.0, &raw mut bottom, &raw mut bytes) };
             if !resumer.is_null() {
                 // SAFETY: validity: non-null is valid (contract). aliasing: it is suspended.
                 unsafe { (*resumer).bottom = bottom };
@@ -230,6 +248,17 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Fiber(Handle);
 
+    /// What a suspended context keeps on its own stack: nothing.
+    #[derive(Debug)]
+    pub(crate) struct Left;
+
+    impl Left {
+        #[inline(always)]
+        pub(crate) const fn nothing() -> Left {
+            Left
+        }
+    }
+
     impl Fiber {
         pub(crate) const fn none() -> Fiber {
             Fiber(Handle {
@@ -277,7 +306,7 @@ mod imp {
         /// # Safety
         /// Both are valid; `own` is the running context's.
         #[inline(always)]
-        pub(crate) unsafe fn leave(own: *mut Fiber, to: *mut Fiber) {
+        pub(crate) unsafe fn leave(own: *mut Fiber, to: *mut Fiber) -> Left {
             // SAFETY: validity and aliasing: the contract's.
             let uses = unsafe { (*own).0.uses };
             if uses == 0 {
@@ -287,6 +316,7 @@ mod imp {
             }
             // SAFETY: as `leave_for_ever`.
             unsafe { Fiber::leave_for_ever(to) };
+            Left
         }
 
         /// # Safety
@@ -300,7 +330,7 @@ mod imp {
         }
 
         #[inline(always)]
-        pub(crate) unsafe fn arrive(_own: *mut Fiber, _resumer: *mut Fiber) {}
+        pub(crate) unsafe fn arrive(_left: Left, _resumer: *mut Fiber) {}
     }
 
     impl Drop for Fiber {

@@ -2,7 +2,7 @@
 
 use crate::arch;
 use crate::layout::{COLOUR_BYTES_MAX, COLOUR_STEP_BYTES};
-use crate::sanitizer::Fiber;
+use crate::sanitizer::{Fiber, Left};
 use crate::stack::Stack;
 use std::fmt;
 
@@ -142,16 +142,17 @@ impl fmt::Debug for Saved {
 /// # Safety
 /// * `*to` was saved by a `switch` or prepared, and has not been resumed since; its stack is intact.
 /// * Nobody else resumes it meanwhile, and nobody resumes `*from` before the other side runs.
-/// * Both stay at their addresses while suspended or being switched to.
+/// * `*to` stays at its address until the other side runs, and `*from` too; after that a suspended context may be
+///   resumed through another place that its `Saved` was moved to.
 /// * [`std::thread::panicking`] is false, or the context comes back on the same thread.
 #[inline(always)]
 pub unsafe fn switch(from: *mut Saved, to: *mut Saved, arg: usize) -> usize {
     // SAFETY: validity: both point to contexts (contract). aliasing: no reference to them is held by others.
-    unsafe { Fiber::leave(fiber_of(from), fiber_of(to)) };
+    let left = unsafe { Fiber::leave(fiber_of(from), fiber_of(to)) };
     // SAFETY: validity: `to` holds a saved stack pointer as its first field. aliasing: it is resumed once.
     let (value, resumer) = unsafe { arch::switch(from.cast(), to.cast(), arg) };
-    // SAFETY: validity: `from` is this context's own; `resumer` is the `from` of the switch that came here.
-    unsafe { arrive(from, resumer.cast()) };
+    // SAFETY: validity: `left` is this context's own; `resumer` is the `from` of the switch that came here.
+    unsafe { arrive(left, resumer.cast()) };
     value
 }
 
@@ -169,15 +170,15 @@ pub unsafe fn switch_final(from: *mut Saved, to: *mut Saved, arg: usize) -> ! {
     unsafe { arch::switch_final(to.cast(), arg) }
 }
 
-/// Tells the sanitizer that `own` (null: a context that has just begun) runs now, and that `resumer`
-/// (null: a dead one) made it.
+/// Tells the sanitizer that the context which `left` runs again (or has just begun), and that `resumer` (null: a
+/// dead one) made it.
 ///
 /// # Safety
-/// `own` is the running context's or null; `resumer` is null or suspended in the switch that came here.
+/// `left` is the running context's; `resumer` is null or suspended in the switch that came here.
 #[inline(always)]
-pub(crate) unsafe fn arrive(own: *mut Saved, resumer: *mut Saved) {
-    // SAFETY: validity: each is null or points to a context. aliasing: both belong to this switch alone.
-    unsafe { Fiber::arrive(fiber_of(own), fiber_of(resumer)) };
+pub(crate) unsafe fn arrive(left: Left, resumer: *mut Saved) {
+    // SAFETY: validity: null, or points to a context. aliasing: it belongs to this switch alone.
+    unsafe { Fiber::arrive(left, fiber_of(resumer)) };
 }
 
 /// The address of its fiber; null stays null.

@@ -152,6 +152,35 @@ fn a_panic_is_caught_at_the_entry_and_the_thread_goes_on() {
 }
 
 #[test]
+fn a_saved_context_may_be_moved_while_it_is_suspended() {
+    // Arrays that a sanitizer keeps aside, and a panic, after which it walks through what it keeps.
+    fn body(context: &mut support::Context, seed: usize) -> usize {
+        let mut kept = [seed; 16];
+        kept[0] += context.park(black_box(&mut kept)[15]);
+        if black_box(&mut kept)[0] == 0 {
+            return 0;
+        }
+        let caught = std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new(seed)));
+        *caught
+            .expect_err("it panicked")
+            .downcast::<usize>()
+            .expect("a usize")
+            + kept[0]
+    }
+    let stacks = stacks();
+    let mut stranger = Coroutine::new(&stacks, body);
+    assert_eq!(stranger.resume(7), 7);
+    for seed in 1..50 {
+        let mut coroutine = Coroutine::new(&stacks, body);
+        assert_eq!(coroutine.resume(seed), seed);
+        assert_eq!(coroutine.end_from_elsewhere(&mut stranger, 1), 2 * seed + 1);
+        stacks.put(coroutine.finish().0);
+    }
+    assert_eq!(stranger.resume(1), 15);
+    stacks.put(stranger.finish().0);
+}
+
+#[test]
 fn a_suspended_coroutine_goes_on_another_thread() {
     #[inline(never)]
     fn thread_name() -> String {

@@ -93,6 +93,22 @@ impl Coroutine {
         self.switch_in(argument)
     }
 
+    /// As [`Coroutine::resume`], for the last time, from a place that its `Saved` was moved to; `stranger`'s lies where
+    /// it was saved.
+    pub(crate) fn end_from_elsewhere(&mut self, stranger: &mut Coroutine, argument: usize) -> usize {
+        // SAFETY: both are suspended, and ours (`&mut`).
+        let (own, other) = unsafe { (&mut (*self.context).task, &mut (*stranger.context).task) };
+        let mut moved = std::mem::replace(own, Saved::empty());
+        std::mem::swap(own, other);
+        // SAFETY: the task is suspended, and resumed once.
+        let value = unsafe { switch(&raw mut (*self.context).home, &raw mut moved, argument) };
+        assert!(self.is_done(), "it parked instead");
+        // SAFETY: one has ended, the other is suspended, and both are ours.
+        let (own, other) = unsafe { (&mut (*self.context).task, &mut (*stranger.context).task) };
+        std::mem::swap(own, other);
+        value
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         // SAFETY: the task is suspended or ended.
         unsafe { (*self.context).done }
