@@ -166,6 +166,9 @@ fn park_until_refused(gate: &Arc<Gate>, most: usize) -> (Vec<bast::JoinHandle<()
 /// stack wait for one, and all of them run when others end.
 #[test]
 fn exhausted_mappings() {
+    if util::is_instrumented() {
+        return; // the tool ends the process when it gets no mapping itself
+    }
     let name = "exhausted_mappings";
     let text = in_good_child(
         name,

@@ -1,8 +1,7 @@
 //! The system calls that std has no nonblocking form of: accept and connect without a second call to set the flag.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -25,7 +24,7 @@ pub(super) fn widen_backlog(listener: &TcpListener) -> io::Result<()> {
 /// `accept4(2)` with the flags set at once.
 #[cfg(any(target_os = "linux", target_os = "freebsd"))]
 pub(super) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut storage = std::mem::MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: validity: the descriptor is open; the storage holds any address and `length` says its size. aliasing:
@@ -95,6 +94,7 @@ fn new_stream(family: libc::c_int) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
 fn to_std(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     let place = std::ptr::from_ref(storage);
     match libc::c_int::from(storage.ss_family) {
@@ -102,16 +102,19 @@ fn to_std(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
             // SAFETY: validity: the family says that a sockaddr_in lies there, and storage is aligned for it.
             // aliasing: shared borrow.
             let v4 = unsafe { &*place.cast::<libc::sockaddr_in>() };
-            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-            Ok(SocketAddr::V4(SocketAddrV4::new(ip, u16::from_be(v4.sin_port))))
+            let ip = std::net::Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            Ok(SocketAddr::V4(std::net::SocketAddrV4::new(
+                ip,
+                u16::from_be(v4.sin_port),
+            )))
         }
         libc::AF_INET6 => {
             // SAFETY: validity: the family says that a sockaddr_in6 lies there, and storage is aligned for it.
             // aliasing: shared borrow.
             let v6 = unsafe { &*place.cast::<libc::sockaddr_in6>() };
-            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let ip = std::net::Ipv6Addr::from(v6.sin6_addr.s6_addr);
             let port = u16::from_be(v6.sin6_port);
-            Ok(SocketAddr::V6(SocketAddrV6::new(
+            Ok(SocketAddr::V6(std::net::SocketAddrV6::new(
                 ip,
                 port,
                 v6.sin6_flowinfo,
