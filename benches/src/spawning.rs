@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 pub(crate) fn operations() -> Vec<(&'static str, usize, How)> {
     vec![
         ("one, join it", 1, How::Each(one_by_one)),
+        ("one in a scope, join it", 1, How::Each(one_by_one_in_a_scope)),
+        ("a scope of 8, wait for it; a task", 1, How::Each(scopes_of_eight)),
         (
             "all, join all; 1 processor",
             1,
@@ -55,6 +57,35 @@ fn one_by_one(runtime: &Runtime, count: u64) -> Duration {
     timed(runtime, || {
         for number in 0..count {
             black_box(value(bast::spawn(move || number)));
+        }
+    })
+}
+
+fn one_by_one_in_a_scope(runtime: &Runtime, count: u64) -> Duration {
+    timed(runtime, || {
+        bast::scope(|s| {
+            for number in 0..count {
+                black_box(
+                    s.spawn(move || number)
+                        .join()
+                        .unwrap_or_else(|error| panic!("{error}")),
+                );
+            }
+        });
+    })
+}
+
+/// So many tasks, in scopes of eight.
+fn scopes_of_eight(runtime: &Runtime, count: u64) -> Duration {
+    timed(runtime, || {
+        for _ in 0..count.div_ceil(8) {
+            let mut places = [0_u64; 8];
+            bast::scope(|s| {
+                for place in &mut places {
+                    s.spawn(|| *place = black_box(1));
+                }
+            });
+            black_box(places);
         }
     })
 }

@@ -9,5 +9,7 @@ pub mod idle;
 pub mod join_word;
 #[path = "sched/local_queue.rs"]
 pub mod local_queue;
+#[path = "task/scope_count.rs"]
+pub mod scope_count;
 #[path = "task/state.rs"]
 pub mod state;

@@ -6,11 +6,14 @@ use crate::metrics::Metrics;
 use crate::sched::inside::Inside;
 use crate::sched::shared::Shared;
 use crate::sched::shutdown::shut_down;
+use crate::sched::wait::Wake;
 use crate::sys::{membarrier, thread};
+use crate::task::scope::{Scope, scope_on};
 use crate::task::spawn::{self, JoinHandle};
 use crate::{monitor, overflow};
 use std::io;
 use std::panic::{Location, resume_unwind};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Stack of the thread that ends a runtime dropped in its own task.
@@ -66,13 +69,40 @@ impl Runtime {
         let at = Location::caller();
         // SAFETY: `join_lent` below does not return before the task is done or will never run again, so what `main`
         // borrows is not touched after it; both closure and value are Send.
-        let spawned = unsafe { spawn::spawn_foreign(&self.shared, main, at, None) };
+        let spawned = unsafe { spawn::spawn_foreign(&self.shared, main, (), at, None) };
         let task = spawned.unwrap_or_else(|error| panic!("bast: the main task cannot be spawned: {error}"));
         match task.join_lent(at).map_err(JoinError::try_into_panic) {
             Ok(value) => value,
             Err(Ok(payload)) => resume_unwind(payload),
             Err(Err(error)) => panic!("{error}"),
         }
+    }
+
+    /// As [`bast::scope`](crate::scope()), with tasks on this runtime, from any thread: a plain one waits for them as a
+    /// thread does.
+    ///
+    /// ```
+    /// // SAFETY: no value bound to a thread is alive across a call that can park.
+    /// let runtime = unsafe { bast::Builder::new().build()? };
+    /// let words = vec!["lent", "by", "a", "thread"];
+    /// let lengths: usize = runtime.scope(|s| {
+    ///     let tasks: Vec<_> = words.iter().map(|word| s.spawn(|| word.len())).collect();
+    ///     tasks.into_iter().map(|task| task.join().unwrap()).sum()
+    /// });
+    /// assert_eq!(lengths, 13);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// As [`bast::scope`](crate::scope()), wherever it is called.
+    #[track_caller]
+    pub fn scope<'env, F, T>(&self, f: F) -> T
+    where
+        F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+    {
+        let owner = Wake::of_caller();
+        // SAFETY: the runtime is borrowed for longer than the call.
+        unsafe { scope_on(NonNull::from(&*self.shared), owner, f, Location::caller()) }
     }
 
     /// Spawns a task from any thread.

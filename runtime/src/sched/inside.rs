@@ -12,7 +12,6 @@ use crate::chaos::{self, Point};
 use crate::current;
 use crate::sys::membarrier;
 use crate::task::header::TaskRef;
-use crate::task::join_word::Complete;
 use crate::task::slab;
 use crate::task::state::CommitPark;
 use bast_stack::{Saved, StackError, switch, switch_final};
@@ -552,16 +551,7 @@ fn run_current(inside: Inside) -> Inside {
     drop(inside);
     let table = task.vtable();
     // SAFETY: the task is running for the first time, so the closure is in its storage, and ours (Rule 3).
-    unsafe { (table.run)(task) };
-    let waiter = match task.join.complete() {
-        Complete::Left => None,
-        Complete::Wake(token) => Some(token),
-        Complete::Detached => {
-            // SAFETY: the result is stored and nobody else will ask for it (Rule 3).
-            unsafe { (table.drop_result)(task) };
-            None
-        }
-    };
+    let waiter = unsafe { (table.run)(task) };
     let mut inside = Inside::enter_to_finish();
     if let Some(token) = waiter {
         super::park::wake_token(token, Some(&mut inside));

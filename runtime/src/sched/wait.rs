@@ -103,7 +103,7 @@ impl Caller {
 }
 
 /// Who is to be woken, copied from the waiter's side so that the waiter may go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[must_use = "the waiter sleeps until it is woken"]
 pub(crate) enum Wake {
     /// A task.
@@ -113,6 +113,14 @@ pub(crate) enum Wake {
 }
 
 impl Wake {
+    /// For whoever calls, task or thread.
+    pub(crate) fn of_caller() -> Wake {
+        match Inside::enter() {
+            Some(inside) => Wake::Task(inside.task()),
+            None => Wake::Thread(std::thread::current()),
+        }
+    }
+
     /// Copies what is behind a token.
     ///
     /// # Safety

@@ -76,10 +76,11 @@ pub(crate) struct Extra {
 /// What the header must know of the erased closure.
 #[derive(Debug)]
 pub(crate) struct VTable {
-    /// Moves the closure out, calls it, stores the result. Never unwinds.
-    pub(crate) run: unsafe fn(TaskRef),
-    /// Drops the closure that never ran and stores the error.
-    pub(crate) abandon: unsafe fn(TaskRef, JoinError),
+    /// Moves the closure out, calls it, stores the result, completes the join word and drops the `Ending`. Gives who
+    /// waits for the result. Never unwinds.
+    pub(crate) run: unsafe fn(TaskRef) -> Option<usize>,
+    /// Drops the closure that never ran, and ends with the error as `run` with its result.
+    pub(crate) abandon: unsafe fn(TaskRef, JoinError) -> Option<usize>,
     /// Stores the error for a task that ran and will never end.
     pub(crate) fail: unsafe fn(TaskRef, JoinError),
     /// Drops the result.
@@ -184,6 +185,7 @@ impl Header {
     }
 
     /// Makes a free entry a task: two references, one for the task and one for its handle.
+    #[inline]
     pub(crate) fn init(
         &self,
         id: u64,
@@ -359,6 +361,8 @@ pub(crate) enum Reason {
     Recv = 15,
     /// `select!`.
     Select = 16,
+    /// The end of a `scope`.
+    Scope = 17,
 }
 
 impl Reason {
@@ -379,6 +383,7 @@ impl Reason {
             14 => Reason::Send,
             15 => Reason::Recv,
             16 => Reason::Select,
+            17 => Reason::Scope,
             _ => Reason::Park,
         }
     }
@@ -402,23 +407,30 @@ impl Reason {
             Reason::Send => "channel send",
             Reason::Recv => "channel receive",
             Reason::Select => "select",
+            Reason::Scope => "scope",
         }
     }
 }
 
 /// The table of an entry that was never a task.
 static NO_TASK: VTable = {
-    unsafe fn none(_: TaskRef) {
+    unsafe fn run(_: TaskRef) -> Option<usize> {
         unreachable!("a free slab entry has nothing to run")
     }
-    unsafe fn none_error(_: TaskRef, _: JoinError) {
+    unsafe fn abandon(_: TaskRef, _: JoinError) -> Option<usize> {
         unreachable!("a free slab entry has nothing to abandon")
     }
+    unsafe fn fail(_: TaskRef, _: JoinError) {
+        unreachable!("a free slab entry waits for nothing")
+    }
+    unsafe fn drop_result(_: TaskRef) {
+        unreachable!("a free slab entry has no result")
+    }
     VTable {
-        run: none,
-        abandon: none_error,
-        fail: none_error,
-        drop_result: none,
+        run,
+        abandon,
+        fail,
+        drop_result,
     }
 };
 

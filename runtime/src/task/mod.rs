@@ -8,14 +8,18 @@
 //! 4. **Done**: the result is in the entry, the joiner is woken, the stack goes to whoever runs next.
 //! 5. **Released**: with the last handle the entry goes back to the slab.
 
+mod erased;
 pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod join_word;
+pub(crate) mod scope;
+pub(crate) mod scope_count;
 pub(crate) mod slab;
 pub(crate) mod spawn;
 pub(crate) mod state;
 
 pub use handle::{Task, TaskId};
+pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, JoinHandle, spawn, try_spawn};
 
 use crate::sched::inside::Inside;

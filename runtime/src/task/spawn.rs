@@ -1,7 +1,8 @@
 //! From a closure to a runnable task, and back to its result.
 
+use super::erased::{Ending, Outcome, Stored, complete, init};
 use super::handle::{Task, TaskId};
-use super::header::{Extra, Header, Reason, STORAGE_BYTES, TaskRef, VTable};
+use super::header::{Extra, Header, Reason, STORAGE_BYTES, TaskRef};
 use super::join_word::SetWaiter;
 use super::slab;
 use crate::error::{JoinError, SpawnError};
@@ -14,93 +15,13 @@ use bast_stack::StackClass;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Task ids a processor sets aside at once.
 const ID_BLOCK: u64 = 256;
-
-/// What a task leaves behind.
-pub(crate) type Outcome<T> = Result<T, JoinError>;
-
-/// A value that lives in the header's storage if it fits, else in a box there.
-struct Stored<V>(PhantomData<V>);
-
-impl<V> Stored<V> {
-    const INLINE: bool = size_of::<V>() <= STORAGE_BYTES && align_of::<V>() <= align_of::<u64>();
-
-    /// # Safety
-    /// The storage is the caller's and holds nothing that needs dropping.
-    #[inline]
-    unsafe fn put(task: TaskRef, value: V) {
-        let place = task.storage.get();
-        if Self::INLINE {
-            // SAFETY: validity: it fits, by size and alignment. aliasing: the storage is the caller's.
-            unsafe { place.cast::<V>().write(value) };
-        } else {
-            // SAFETY: validity: a pointer fits. aliasing: the storage is the caller's.
-            unsafe { place.cast::<*mut V>().write(Box::into_raw(Box::new(value))) };
-        }
-    }
-
-    /// # Safety
-    /// The storage is the caller's and holds what `put` put there; it holds nothing afterwards.
-    #[inline]
-    unsafe fn take(task: TaskRef) -> V {
-        let place = task.storage.get();
-        if Self::INLINE {
-            // SAFETY: validity: `put` wrote a V here. aliasing: the storage is the caller's.
-            unsafe { place.cast::<V>().read() }
-        } else {
-            // SAFETY: validity: `put` wrote the pointer of a box here. aliasing: the storage is the caller's.
-            let raw = unsafe { place.cast::<*mut V>().read() };
-            // SAFETY: validity: from `Box::into_raw`. aliasing: taken once.
-            *unsafe { Box::from_raw(raw) }
-        }
-    }
-}
-
-/// The erased operations of a task with this closure and result.
-struct Erased<F, T>(PhantomData<(F, T)>);
-
-impl<F: FnOnce() -> T, T> Erased<F, T> {
-    const TABLE: VTable = VTable {
-        run: Self::run,
-        abandon: Self::abandon,
-        fail: Self::fail,
-        drop_result: Self::drop_result,
-    };
-
-    unsafe fn run(task: TaskRef) {
-        // SAFETY: the caller says that the closure is in the storage and its to take.
-        let closure = unsafe { Stored::<F>::take(task) };
-        let outcome = catch_unwind(AssertUnwindSafe(closure))
-            .map_err(|payload| JoinError::panic(TaskId::of(task), payload));
-        // SAFETY: the closure was taken out, and the storage stays the task's until `join.complete`.
-        unsafe { Stored::<Outcome<T>>::put(task, outcome) };
-    }
-
-    unsafe fn abandon(task: TaskRef, error: JoinError) {
-        // SAFETY: the caller says that the closure never ran, so it is in the storage.
-        let closure = unsafe { Stored::<F>::take(task) };
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(closure)));
-        // SAFETY: as the caller says for `fail`.
-        unsafe { Self::fail(task, error) };
-    }
-
-    unsafe fn fail(task: TaskRef, error: JoinError) {
-        // SAFETY: the caller says that the task will never write here, and that the closure is gone.
-        unsafe { Stored::<Outcome<T>>::put(task, Err(error)) };
-    }
-
-    unsafe fn drop_result(task: TaskRef) {
-        // SAFETY: the caller says that the result is there and its to drop.
-        let outcome = unsafe { Stored::<Outcome<T>>::take(task) };
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(outcome)));
-    }
-}
 
 /// Spawns a task on the runtime of the calling task and gives a handle to its result.
 ///
@@ -193,8 +114,9 @@ impl Builder {
             return Err(SpawnError::NO_RUNTIME);
         };
         let extra = self.extra()?;
-        // SAFETY: the closure and its result are 'static and Send.
-        unsafe { inside.spawn(closure, at, extra) }
+        let task = inside.reserve()?;
+        // SAFETY: the closure and its result are 'static and Send; the entry was reserved.
+        Ok(unsafe { inside.start(task, closure, (), at, extra) })
     }
 
     pub(crate) fn spawn_on<F, T>(
@@ -209,53 +131,66 @@ impl Builder {
     {
         let extra = self.extra()?;
         // SAFETY: the closure and its result are 'static and Send.
-        unsafe { spawn_foreign(shared, closure, at, extra) }
+        unsafe { spawn_foreign(shared, closure, (), at, extra) }
     }
 
-    fn extra(self) -> Result<Option<Box<Extra>>, SpawnError> {
+    #[inline]
+    pub(super) fn extra(self) -> Result<Option<Box<Extra>>, SpawnError> {
         if self.name.is_none() && self.stack_bytes.is_none() {
             return Ok(None);
         }
+        self.some_extra().map(Some)
+    }
+
+    #[cold]
+    fn some_extra(self) -> Result<Box<Extra>, SpawnError> {
         let class = match self.stack_bytes {
             None => None,
             Some(bytes) => {
                 Some(StackClass::for_bytes(bytes).ok_or_else(|| SpawnError::stack_too_large(bytes))?)
             }
         };
-        Ok(Some(Box::new(Extra {
+        Ok(Box::new(Extra {
             name: self.name,
             class,
             ..Extra::default()
-        })))
+        }))
     }
 }
 
 impl Inside {
-    /// Spawns a task to run soon on this processor.
+    /// A header for a new task. Apart from [`Inside::start`], so that a caller who gets an error has left the runtime
+    /// before its closure is dropped.
+    #[inline]
+    pub(crate) fn reserve(&mut self) -> Result<TaskRef, SpawnError> {
+        let runtime = self.runtime();
+        check_open(runtime)?;
+        let task = self.own().headers.take(&runtime.slab, NonNull::from(runtime));
+        task.ok_or(SpawnError::NO_MEMORY)
+    }
+
+    /// Makes a task of the closure, to run soon on this processor.
     ///
     /// # Safety
-    /// The closure's borrows, and the result's, stay valid until the task is done; both may move to other threads.
+    /// `task` came from [`Inside::reserve`]. What the closure and its result borrow stays valid until `ending` is
+    /// dropped, or for ever if it never is; both may move to other threads.
     #[inline]
-    pub(crate) unsafe fn spawn<F: FnOnce() -> T, T>(
+    pub(crate) unsafe fn start<F: FnOnce() -> T, T, E: Ending>(
         &mut self,
+        task: TaskRef,
         closure: F,
+        ending: E,
         at: &'static Location<'static>,
         extra: Option<Box<Extra>>,
-    ) -> Result<JoinHandle<T>, SpawnError> {
-        let shared = NonNull::from(self.shared());
-        // SAFETY: validity: the runtime outlives its workers. aliasing: shared borrow of a Sync type.
-        let runtime = unsafe { shared.as_ref() };
-        check_open(runtime)?;
+    ) -> JoinHandle<T> {
+        let runtime = self.runtime();
         let own = self.own();
-        let Some(task) = own.headers.take(&runtime.slab, shared) else {
-            return Err(SpawnError::NO_MEMORY);
-        };
         let id = own.ids.next().unwrap_or_else(|| {
             own.ids = runtime.reserve_ids(ID_BLOCK);
             own.ids.next().expect("a block of ids is not empty")
         });
         // SAFETY: the entry was free, so it and its storage are ours.
-        unsafe { init::<F, T>(task, id, closure, at, extra) };
+        unsafe { init(task, id, closure, ending, at, extra) };
         self.processor().counters.spawned.add(1);
         // SAFETY: we hold the processor.
         let displaced = unsafe { self.processor().queue.replace_next(task.0) };
@@ -263,17 +198,18 @@ impl Inside {
             self.push_back(TaskRef(displaced));
             runtime.wake_one();
         }
-        Ok(JoinHandle::new(task))
+        JoinHandle::new(task)
     }
 }
 
 /// Spawns from a thread that holds no processor of the runtime.
 ///
 /// # Safety
-/// As for [`Inside::spawn`].
-pub(crate) unsafe fn spawn_foreign<F: FnOnce() -> T, T>(
+/// As for [`Inside::start`].
+pub(crate) unsafe fn spawn_foreign<F: FnOnce() -> T, T, E: Ending>(
     shared: &Shared,
     closure: F,
+    ending: E,
     at: &'static Location<'static>,
     extra: Option<Box<Extra>>,
 ) -> Result<JoinHandle<T>, SpawnError> {
@@ -287,7 +223,7 @@ pub(crate) unsafe fn spawn_foreign<F: FnOnce() -> T, T>(
     };
     let id = shared.reserve_ids(1).start;
     // SAFETY: the entry was free, so it and its storage are ours.
-    unsafe { init::<F, T>(task, id, closure, at, extra) };
+    unsafe { init(task, id, closure, ending, at, extra) };
     let handle = JoinHandle::new(task);
     if !shared.try_inject_new(task) {
         // SAFETY: it was on no queue, so it never runs.
@@ -297,6 +233,7 @@ pub(crate) unsafe fn spawn_foreign<F: FnOnce() -> T, T>(
     Ok(handle)
 }
 
+#[inline]
 fn check_open(shared: &Shared) -> Result<(), SpawnError> {
     if shared.closing.load(Acquire) {
         return Err(SpawnError::CLOSED);
@@ -305,21 +242,6 @@ fn check_open(shared: &Shared) -> Result<(), SpawnError> {
         0 => Ok(()),
         _ => Err(SpawnError::no_stack(shared.starved_reason())),
     }
-}
-
-/// # Safety
-/// The entry is free and the caller's.
-#[inline]
-unsafe fn init<F: FnOnce() -> T, T>(
-    task: TaskRef,
-    id: u64,
-    closure: F,
-    at: &'static Location<'static>,
-    extra: Option<Box<Extra>>,
-) {
-    // SAFETY: the storage of a free entry holds nothing and is the caller's.
-    unsafe { Stored::<F>::put(task, closure) };
-    task.init(id, &Erased::<F, T>::TABLE, at, extra);
 }
 
 /// Owned permission to wait for a task's end and take its result. Dropping it detaches the task.
@@ -498,14 +420,17 @@ pub(crate) unsafe fn give_up(task: TaskRef, ran: bool) {
     task.state.abandon();
     let table = task.vtable();
     let error = JoinError::shutdown(TaskId::of(task));
-    let end = if ran { table.fail } else { table.abandon };
-    // SAFETY: the caller says that the task never runs again, so its storage is ours.
-    unsafe { end(task, error) };
-    match task.join.complete() {
-        super::join_word::Complete::Left => {}
-        super::join_word::Complete::Wake(token) => wake_token(token, None),
-        // SAFETY: the error is stored and nobody else will ask for it.
-        super::join_word::Complete::Detached => unsafe { (table.drop_result)(task) },
+    let waiter = if ran {
+        // SAFETY: the caller says that the task never runs again, so its storage is ours.
+        unsafe { (table.fail)(task, error) };
+        // SAFETY: the error is the result.
+        unsafe { complete(task) }
+    } else {
+        // SAFETY: as above; the closure is in the storage.
+        unsafe { (table.abandon)(task, error) }
+    };
+    if let Some(waiter) = waiter {
+        wake_token(waiter, None);
     }
     if !ran {
         release(task);
