@@ -38,6 +38,7 @@ fn a_notification_is_not_lost() {
     });
 }
 
+/// Planted: `condvar_forget_the_rest` (who takes one waiter out says that nobody is left).
 #[test]
 fn two_takers_two_notifications() {
     loom::model(|| {

@@ -75,7 +75,8 @@ fn three_exclude_each_other() {
     });
 }
 
-/// Somebody waits already when the competition begins, so there is one who is woken and loses.
+/// Somebody waits already when the competition begins, so there is one who is woken and loses. Planted:
+/// `mutex_hand_over_free` (what is handed over is also free).
 #[test]
 fn a_woken_one_competes_with_the_running() {
     loom::model(|| {

@@ -31,9 +31,9 @@ use super::base::{Caller, NEVER, Reason, Wake};
 use super::bounded::Ring;
 use super::channel_lock::RawLock;
 use super::unbounded::Blocks;
-use super::waitlist::{Choice, Claimed, Node, Waitlist};
+use super::waitlist::{Batch, Choice, Claimed, Node, Waitlist};
 use crate::primitive::UnsafeCell;
-use crate::primitive::atomic::{AcqRel, AtomicU32, AtomicUsize, Relaxed};
+use crate::primitive::atomic::{AcqRel, Acquire, AtomicU32, AtomicUsize, Relaxed};
 use crossbeam_utils::CachePadded;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
@@ -216,7 +216,8 @@ impl<T> State<T> {
     #[inline]
     pub(crate) unsafe fn recv(&mut self, to: &Slot<T>) -> Attempt {
         let buffered = self.buffer.pop();
-        let sender = self.senders.claim();
+        let refill = !(cfg!(bast_plant = "channel_no_refill") && buffered.is_some());
+        let sender = refill.then(|| self.senders.claim()).flatten();
         let waiting = sender.as_ref().map(|sender| {
             // SAFETY: senders of this channel wait with a slot of its type.
             let slot = unsafe { slot_of::<T>(sender) };
@@ -399,7 +400,11 @@ impl<T> Chan<T> {
         }
         state.closed = true;
         let senders = state.senders.claim_all();
-        let receivers = state.receivers.claim_all();
+        let receivers = if cfg!(bast_plant = "channel_close_quietly") {
+            Batch::new()
+        } else {
+            state.receivers.claim_all()
+        };
         drop(state);
         senders.finish(CLOSED, &mut caller);
         receivers.finish(CLOSED, &mut caller);
@@ -430,14 +435,14 @@ impl<T> Chan<T> {
 
     /// A sender goes.
     pub(crate) fn remove_sender(&self) {
-        if self.senders.fetch_sub(1, AcqRel) == 1 {
+        if leave(&self.senders) {
             self.close();
         }
     }
 
     /// A receiver goes.
     pub(crate) fn remove_receiver(&self) {
-        if self.receivers.fetch_sub(1, AcqRel) == 1 {
+        if leave(&self.receivers) {
             self.close();
             let unread = std::mem::replace(&mut self.hold().buffer, Buffer::Ring(Ring::new(0)));
             drop(unread);
@@ -447,7 +452,7 @@ impl<T> Chan<T> {
     // ---- for `select!`, which holds several channels at once ----
 
     pub(crate) fn lock_address(&self) -> usize {
-        std::ptr::from_ref(&self.hot.lock) as usize
+        self.hot.lock.address()
     }
 
     pub(crate) fn lock(&self) {
@@ -484,6 +489,16 @@ impl<T> Chan<T> {
     }
 }
 
+/// One end less of its kind; true: it was the last. AcqRel: what all of them did comes before the closing.
+fn leave(ends: &AtomicUsize) -> bool {
+    if cfg!(bast_plant = "channel_last_by_look") {
+        let last = ends.load(Acquire) == 1;
+        ends.fetch_sub(1, AcqRel);
+        return last;
+    }
+    ends.fetch_sub(1, AcqRel) == 1
+}
+
 /// Wakes who was served, if anybody.
 #[inline]
 pub(crate) fn wake(served: Option<Claimed>, caller: &mut Caller) {
@@ -504,6 +519,10 @@ fn wait<T>(
     at: &'static Location<'static>,
 ) -> Result<(), Stop> {
     let chan = state.0;
+    if cfg!(bast_plant = "channel_wait_blindly") {
+        drop(state);
+        state = chan.hold();
+    }
     let choice = Choice::new();
     let node = Node::new(&choice, 0, caller, payload);
     // SAFETY: the node is new. Node and choice lie in this frame, which does not end before the choice is done, with the

@@ -40,6 +40,11 @@ mod imp {
             RawLock(AtomicU32::new(FREE))
         }
 
+        /// Where it is: what a `select!` orders locks by.
+        pub(crate) fn address(&self) -> usize {
+            std::ptr::from_ref(self) as usize
+        }
+
         /// Waits for the lock.
         #[inline]
         pub(crate) fn lock(&self) {
@@ -123,10 +128,17 @@ mod imp {
 /// Loom's mutex, whose guard lies here while it is held.
 #[cfg(bast_loom)]
 mod model {
+    use crate::primitive::atomic::{AtomicUsize, Relaxed};
     use loom::sync::{Mutex, MutexGuard};
     use std::cell::UnsafeCell;
 
+    loom::lazy_static! {
+        static ref MADE: AtomicUsize = AtomicUsize::new(0);
+    }
+
     pub(crate) struct RawLock {
+        /// A number in place of the address: loom wants each execution to be like the others.
+        number: usize,
         // Before the mutex: it is dropped first.
         guard: UnsafeCell<Option<MutexGuard<'static, ()>>>,
         mutex: Box<Mutex<()>>,
@@ -140,9 +152,14 @@ mod model {
     impl RawLock {
         pub(crate) fn new() -> RawLock {
             RawLock {
+                number: MADE.fetch_add(1, Relaxed) + 1,
                 guard: UnsafeCell::new(None),
                 mutex: Box::new(Mutex::new(())),
             }
+        }
+
+        pub(crate) fn address(&self) -> usize {
+            self.number
         }
 
         pub(crate) fn lock(&self) {

@@ -161,7 +161,8 @@ impl Condvar {
 
     /// Under the lock.
     fn note_left(&self, waiters: &Waitlist) {
-        self.waiting.store(!waiters.is_empty(), Relaxed);
+        let waiting = !waiters.is_empty() && !cfg!(bast_plant = "condvar_forget_the_rest");
+        self.waiting.store(waiting, Relaxed);
     }
 
     /// The mutex is held before and after. True: notified.

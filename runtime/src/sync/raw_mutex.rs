@@ -279,6 +279,9 @@ impl RawMutex {
         };
         self.note_left(&waiters);
         drop(waiters);
+        if cfg!(bast_plant = "mutex_hand_over_free") {
+            self.word.fetch_and(!LOCKED, FREE);
+        }
         first
             .finish(if hand_over { HANDED_OVER } else { TRY_AGAIN })
             .wake(caller);

@@ -90,7 +90,9 @@ impl<'a> Orders<'a> {
         }
         if cases.len() > 1 {
             shuffle(tried, cases.iter().find_map(|case| case.draw()).unwrap_or(0));
-            locked.sort_unstable_by_key(|&index| cases[index as usize].lock_address());
+            if !cfg!(bast_plant = "select_unordered") {
+                locked.sort_unstable_by_key(|&index| cases[index as usize].lock_address());
+            }
         }
         Orders { tried, locked }
     }
@@ -127,7 +129,7 @@ impl<'a, 'c> Locked<'a, 'c> {
         for &index in self.order {
             let case = self.cases[index as usize];
             let address = case.lock_address();
-            if address != last {
+            if address != last || cfg!(bast_plant = "select_lock_twice") {
                 f(case);
             }
             last = address;
@@ -173,6 +175,12 @@ pub(super) fn select(
         if limit == Limit::Now {
             return None;
         }
+        let locked = if cfg!(bast_plant = "select_wait_blindly") {
+            drop(locked);
+            Locked::take(cases, orders.locked)
+        } else {
+            locked
+        };
         // In the order of the draw: of two cases on one channel the first in its queue is served first.
         for &index in orders.tried {
             let case = cases[index as usize];
