@@ -30,10 +30,11 @@
 use super::base::{Caller, NEVER, Reason, Wake};
 use super::bounded::Ring;
 use super::channel_lock::RawLock;
+use super::turn::Turn;
 use super::unbounded::Blocks;
 use super::waitlist::{Batch, Choice, Claimed, Node, Waitlist};
 use crate::primitive::UnsafeCell;
-use crate::primitive::atomic::{AcqRel, Acquire, AtomicU32, AtomicUsize, Relaxed};
+use crate::primitive::atomic::{AcqRel, Acquire, AtomicUsize, Relaxed};
 use crossbeam_utils::CachePadded;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::{Deref, DerefMut};
@@ -251,7 +252,7 @@ pub(crate) struct Chan<T> {
     senders: AtomicUsize,
     receivers: AtomicUsize,
     /// Where `select!` draws its order from.
-    turn: AtomicU32,
+    turn: Turn,
     /// None: unbounded.
     capacity: Option<usize>,
 }
@@ -311,7 +312,7 @@ impl<T> Chan<T> {
             }),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
-            turn: AtomicU32::new(0x9e37_79b9),
+            turn: Turn::new(0),
             capacity,
         }
     }
@@ -474,18 +475,9 @@ impl<T> Chan<T> {
         ManuallyDrop::new(Held(self))
     }
 
-    /// A random number. Two that draw at once may get the same.
+    /// A random number.
     pub(crate) fn draw(&self) -> u32 {
-        if cfg!(bast_loom) {
-            return 0; // fairness is not what is modelled
-        }
-        // Xorshift32 (Marsaglia 2003).
-        let mut x = self.turn.load(Relaxed);
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        self.turn.store(x, Relaxed);
-        x
+        self.turn.draw()
     }
 }
 

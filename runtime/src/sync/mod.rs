@@ -32,6 +32,7 @@ mod select_case;
 mod select_macro;
 #[cfg(not(bast_loom))]
 mod timed;
+mod turn;
 mod unbounded;
 
 mod barrier;

@@ -307,7 +307,12 @@ unsafe impl<T> Case for RecvCase<'_, T> {
     }
 
     fn draw(&self) -> Option<u32> {
-        self.chan().map(Chan::draw)
+        match &self.end.source {
+            Source::Chan(chan) => Some(chan.draw()),
+            #[cfg(not(bast_loom))]
+            Source::Timed(timed) => Some(timed.draw()),
+            Source::Never => None,
+        }
     }
 
     fn end(&self) -> *const () {

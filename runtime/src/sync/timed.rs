@@ -4,6 +4,7 @@
 use super::base::{Caller, NEVER, Reason};
 use super::channel::{Receiver, Source};
 use super::channel_core::{Limit, Stop};
+use super::turn::Turn;
 use crate::primitive::Arc;
 use crate::primitive::atomic::{AtomicU64, Relaxed};
 use crate::time::clock;
@@ -16,6 +17,8 @@ pub(crate) struct Timed<T> {
     due: AtomicU64,
     /// Nanoseconds from moment to moment; None: there is one.
     period: Option<u64>,
+    /// Where `select!` draws its order from.
+    turn: Turn,
     /// A moment on both clocks.
     base: (u64, Instant),
     /// The identity: `T` is [`Instant`], which the type of [`Receiver`] cannot say.
@@ -64,6 +67,7 @@ fn timed(due: u64, period: Option<u64>, base: (u64, Instant)) -> Receiver<Instan
     let timed = Timed {
         due: AtomicU64::new(due),
         period,
+        turn: Turn::new(base.0),
         base,
         make: |moment| moment,
     };
@@ -90,6 +94,11 @@ impl<T> Timed<T> {
     pub(crate) fn is_due(&self) -> bool {
         let due = self.due();
         due != NEVER && due <= clock::now()
+    }
+
+    /// A random number.
+    pub(crate) fn draw(&self) -> u32 {
+        self.turn.draw()
     }
 
     /// Takes the moment, if it has come.
