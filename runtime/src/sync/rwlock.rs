@@ -8,6 +8,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 use std::time::Duration;
 
@@ -173,7 +174,7 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     fn read_guard(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.poison.result(RwLockReadGuard { lock: self })
+        self.poison.result(RwLockReadGuard::of(self))
     }
 
     fn write_guard(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
@@ -211,8 +212,28 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
 /// The [`RwLock`] held for reading; dropping it never waits. As a [`MutexGuard`](super::MutexGuard) it may move to
 /// another thread.
 #[must_use = "if unused the RwLock will immediately unlock"]
-pub struct RwLockReadGuard<'a, T: ?Sized> {
-    lock: &'a RwLock<T>,
+pub struct RwLockReadGuard<'a, T: ?Sized + 'a> {
+    /// In the lock. Not a borrow of the lock itself, which would make the guard invariant in `T`.
+    value: NonNull<T>,
+    raw: &'a RawRwLock,
+}
+
+// SAFETY: wherever the guard goes it gives shared borrows of the value, and frees a lock that is no thread's.
+unsafe impl<T: ?Sized + Sync> Send for RwLockReadGuard<'_, T> {}
+// SAFETY: as for Send.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
+
+impl<'a, T: ?Sized> RwLockReadGuard<'a, T> {
+    /// Of a lock that is held for reading.
+    #[inline]
+    fn of(lock: &'a RwLock<T>) -> Self {
+        // SAFETY: validity: a reference's target. aliasing: a pointer only; a reader reads it.
+        let value = unsafe { NonNull::new_unchecked(lock.value.get()) };
+        RwLockReadGuard {
+            value,
+            raw: &lock.raw,
+        }
+    }
 }
 
 /// The [`RwLock`] held for writing; dropping it never waits. As a [`MutexGuard`](super::MutexGuard) it may move to
@@ -230,7 +251,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         let guard = ManuallyDrop::new(guard);
         guard.lock.poison.note(guard.panicking);
         guard.lock.raw.downgrade();
-        RwLockReadGuard { lock: guard.lock }
+        RwLockReadGuard::of(guard.lock)
     }
 }
 
@@ -238,8 +259,8 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: validity: in the lock. aliasing: nobody writes while a reader holds it.
-        unsafe { &*self.lock.value.get() }
+        // SAFETY: validity: in the lock, which is borrowed. aliasing: nobody writes while a reader holds it.
+        unsafe { self.value.as_ref() }
     }
 }
 
@@ -263,7 +284,7 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.raw.unlock_read();
+        self.raw.unlock_read();
     }
 }
 
