@@ -26,6 +26,8 @@ mod channel_core;
 mod channel_error;
 mod channel_iter;
 mod channel_lock;
+#[cfg(doctest)]
+mod channel_types;
 pub mod select;
 mod select_builder;
 mod select_case;
