@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_types, reason = "the one file with a thread-local")]
 
 use crate::sched::worker::Worker;
+use crate::task::bound::Bound;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::thread::LocalKey;
@@ -15,6 +16,7 @@ use std::thread::LocalKey;
 thread_local! {
     static WORKER: Cell<Option<NonNull<Worker>>> = const { Cell::new(None) };
     static HELD_RANKS: Cell<u32> = const { Cell::new(0) };
+    static BOUND: Cell<Option<NonNull<Bound>>> = const { Cell::new(None) };
 }
 
 const _: fn() -> &'static LocalKey<Cell<u32>> = || &HELD_RANKS;
@@ -29,6 +31,18 @@ pub(crate) fn worker() -> Option<NonNull<Worker>> {
 #[inline(never)]
 pub(crate) fn set_worker(worker: Option<NonNull<Worker>>) {
     WORKER.set(worker);
+}
+
+/// The innermost context that this thread has entered, outside tasks.
+#[inline(never)]
+pub(crate) fn thread_bound() -> Option<NonNull<Bound>> {
+    BOUND.get()
+}
+
+/// See [`thread_bound`].
+#[inline(never)]
+pub(crate) fn set_thread_bound(bound: Option<NonNull<Bound>>) {
+    BOUND.set(bound);
 }
 
 /// Ranks of the runtime locks this thread holds; a bit each. For the lock order check of debug builds.

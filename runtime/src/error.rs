@@ -14,6 +14,7 @@ enum Kind {
     Panic(Box<dyn Any + Send + 'static>),
     Shutdown,
     TimedOut,
+    Cancelled,
 }
 
 impl JoinError {
@@ -38,6 +39,13 @@ impl JoinError {
         }
     }
 
+    pub(crate) fn cancelled(id: TaskId) -> JoinError {
+        JoinError {
+            id,
+            kind: Kind::Cancelled,
+        }
+    }
+
     /// The task panicked.
     pub fn is_panic(&self) -> bool {
         matches!(self.kind, Kind::Panic(_))
@@ -48,10 +56,16 @@ impl JoinError {
         matches!(self.kind, Kind::Shutdown)
     }
 
-    /// The deadline of a [`time::timeout`](crate::time::timeout) around the join passed first. The task goes on,
-    /// detached; [`JoinHandle::join_timeout`](crate::JoinHandle::join_timeout) gives the handle back instead.
+    /// The deadline of a [`time::timeout`](crate::time::timeout) or a [context](crate::context) around the join passed
+    /// first. The task goes on, detached; [`JoinHandle::join_timeout`](crate::JoinHandle::join_timeout) gives the handle back instead.
     pub fn is_timeout(&self) -> bool {
         matches!(self.kind, Kind::TimedOut)
+    }
+
+    /// The [context](crate::context) that the join was called in was cancelled first. The task goes on, detached, as for
+    /// [`JoinError::is_timeout`].
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.kind, Kind::Cancelled)
     }
 
     /// The task that failed.
@@ -66,7 +80,7 @@ impl JoinError {
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send + 'static>, JoinError> {
         match self.kind {
             Kind::Panic(payload) => Ok(payload),
-            Kind::Shutdown | Kind::TimedOut => Err(self),
+            Kind::Shutdown | Kind::TimedOut | Kind::Cancelled => Err(self),
         }
     }
 
@@ -93,6 +107,7 @@ impl fmt::Display for JoinError {
             (Kind::Panic(_), Some(text)) => write!(out, "task {} panicked: {text}", self.id),
             (Kind::Panic(_), None) => write!(out, "task {} panicked", self.id),
             (Kind::TimedOut, _) => write!(out, "the deadline passed before task {} ended", self.id),
+            (Kind::Cancelled, _) => write!(out, "the wait for task {} was cancelled", self.id),
             (Kind::Shutdown, _) => write!(out, "the runtime ended before task {}", self.id),
         }
     }

@@ -52,6 +52,7 @@ mod blocking;
 mod builder;
 #[cfg(not(bast_loom))]
 mod chaos;
+pub mod context;
 #[cfg(not(bast_loom))]
 mod current;
 #[cfg(not(bast_loom))]

@@ -1,6 +1,8 @@
 //! The protocol files, for the models in `loom-tests`. Under `--cfg bast_loom` they are all there is of this
 //! crate: loom cannot switch stacks, and the rest needs `const` constructors that loom's atomics lack.
 
+#[path = "task/bound.rs"]
+pub mod bound;
 #[path = "blocking/handoff.rs"]
 pub mod handoff;
 #[path = "sched/idle.rs"]

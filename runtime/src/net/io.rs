@@ -1,9 +1,11 @@
 //! The one try-then-park loop.
 
+use crate::context::ContextError;
 use crate::primitive::atomic::{AtomicU64, Relaxed};
 use crate::sched::inside::Inside;
-use crate::sched::park::{ThreadWaiter, wake_token};
-use crate::task::header::Reason;
+use crate::sched::park::{ThreadWaiter, thread_deadline, thread_over, wake_token};
+use crate::task::bound::LIVE;
+use crate::task::header::{Reason, TaskRef};
 use crate::time::clock::{self, NEVER};
 use bast_netpoll::{Arm, Direction, Disarm, Source, Tokens};
 use std::io;
@@ -62,8 +64,11 @@ impl<S: AsRawFd> Watched<S> {
         mut call: impl FnMut() -> io::Result<T>,
         short: impl FnOnce(&T) -> bool,
     ) -> io::Result<T> {
-        let own_deadline = Inside::enter().map_or(NEVER, |inside| inside.task().deadline.get());
-        self.check_deadline(direction, own_deadline)?;
+        let (own_deadline, over) = match Inside::enter() {
+            Some(inside) => own(inside.task()),
+            None => own_of_thread(),
+        };
+        self.check_deadline(direction, own_deadline, over)?;
         let readiness = self.source.readiness(direction);
         let mut started = NEVER;
         let result = loop {
@@ -94,8 +99,12 @@ impl<S: AsRawFd> Watched<S> {
         result
     }
 
-    /// A deadline that has passed fails the call, whether or not it would have to wait.
-    fn check_deadline(&self, direction: Direction, own: u64) -> io::Result<()> {
+    /// A deadline that has passed, or a context that is over, fails the call, whether or not it would have to wait.
+    #[inline]
+    fn check_deadline(&self, direction: Direction, own: u64, over: u8) -> io::Result<()> {
+        if over != LIVE {
+            return Err(ended(over));
+        }
         let deadline = self.source.deadline(direction).unwrap_or(NEVER).min(own);
         if deadline != NEVER && deadline <= clock::now() {
             Err(timed_out())
@@ -129,11 +138,12 @@ impl<S: AsRawFd> Watched<S> {
         } else {
             Reason::Write
         };
-        if deadline == NEVER || deadline > clock::now() {
+        if !task.is_over(deadline) {
             inside.park_until(deadline, reason, at);
         }
+        let over = if deadline == NEVER { LIVE } else { task.over() };
         drop(inside);
-        self.end_wait(self.source.wait_end(direction, token), deadline)
+        end_wait(self.source.wait_end(direction, token), deadline, over)
     }
 
     #[cold]
@@ -144,22 +154,13 @@ impl<S: AsRawFd> Watched<S> {
             Arm::Ready => return Ok(()),
             Arm::Closed => return Err(closed()),
         }
-        let deadline = self.deadline(direction, NEVER, started);
+        let deadline = self.deadline(direction, thread_deadline(), started);
         waiter.wait_until(deadline);
         let end = self.source.wait_end(direction, waiter.token());
         if end != Disarm::Disarmed {
             waiter.wait_until(NEVER); // whoever has the token touches the waiter once more
         }
-        self.end_wait(end, deadline)
-    }
-
-    fn end_wait(&self, end: Disarm, deadline: u64) -> io::Result<()> {
-        match end {
-            Disarm::Taken => Ok(()),
-            Disarm::Closed => Err(closed()),
-            Disarm::Disarmed if deadline != NEVER && deadline <= clock::now() => Err(timed_out()),
-            Disarm::Disarmed => Ok(()),
-        }
+        end_wait(end, deadline, thread_over())
     }
 
     fn deadline(&self, direction: Direction, task_deadline: u64, started: &mut u64) -> u64 {
@@ -210,6 +211,31 @@ impl<S: AsRawFd> Watched<S> {
     }
 }
 
+/// Until when the calling task may wait, and why its context is over, if it is.
+#[inline]
+fn own(task: TaskRef) -> (u64, u8) {
+    match task.deadline.get() {
+        NEVER => (NEVER, LIVE),
+        deadline => (deadline, task.over()),
+    }
+}
+
+#[cold]
+fn own_of_thread() -> (u64, u8) {
+    (thread_deadline(), thread_over())
+}
+
+fn end_wait(end: Disarm, deadline: u64, over: u8) -> io::Result<()> {
+    match end {
+        // Also if the context ended in the same moment: what the event tells of is delivered.
+        Disarm::Taken => Ok(()),
+        Disarm::Closed => Err(closed()),
+        Disarm::Disarmed if over != LIVE => Err(ended(over)),
+        Disarm::Disarmed if clock::has_come(deadline) => Err(timed_out()),
+        Disarm::Disarmed => Ok(()),
+    }
+}
+
 fn wake_all(tokens: Tokens) {
     let mut inside = Inside::enter();
     for token in tokens {
@@ -222,6 +248,12 @@ fn closed() -> io::Error {
         io::ErrorKind::NotConnected,
         "the socket was closed by another task",
     )
+}
+
+/// The context that the call was made in is over.
+#[cold]
+fn ended(over: u8) -> io::Error {
+    ContextError::of_word(over).map_or_else(timed_out, io::Error::from)
 }
 
 fn timed_out() -> io::Error {

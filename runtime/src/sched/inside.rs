@@ -11,7 +11,7 @@ use crate::blocking::handoff::{CLOSE, Settled, YIELD};
 use crate::chaos::{self, Point};
 use crate::current;
 use crate::sys::membarrier;
-use crate::task::header::TaskRef;
+use crate::task::header::{Extra, TaskRef};
 use crate::task::slab;
 use crate::task::state::CommitPark;
 use bast_stack::{Saved, StackError, switch, switch_final};
@@ -544,6 +544,15 @@ unsafe extern "C" fn task_entry(arrived: usize) -> ! {
     }
 }
 
+/// Runs a task that was given more than a closure.
+#[cold]
+fn run_with<R>(extra: &Extra, run: impl FnOnce() -> R) -> R {
+    match &extra.context {
+        None => run(),
+        Some(context) => context.enter(run),
+    }
+}
+
 /// Runs the current task's closure and hands over its result.
 fn run_current(inside: Inside) -> Inside {
     let task = inside.task();
@@ -551,7 +560,11 @@ fn run_current(inside: Inside) -> Inside {
     drop(inside);
     let table = task.vtable();
     // SAFETY: the task is running for the first time, so the closure is in its storage, and ours (Rule 3).
-    let waiter = unsafe { (table.run)(task) };
+    let run = || unsafe { (table.run)(task) };
+    let waiter = match task.extra() {
+        None => run(),
+        Some(extra) => run_with(extra, run),
+    };
     let mut inside = Inside::enter_to_finish();
     if let Some(token) = waiter {
         super::park::wake_token(token, Some(&mut inside));

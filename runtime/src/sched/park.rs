@@ -7,7 +7,9 @@
 use super::inside::Inside;
 use super::worker::Settle;
 use crate::chaos::{self, Point};
+use crate::current;
 use crate::primitive::atomic::{Acquire, AtomicBool, Release};
+use crate::task::bound::{LIVE, UNTIL_CANCELLED};
 use crate::task::header::{Reason, TaskRef};
 use crate::task::state::{CommitPark, Unpark};
 use crate::time::clock::{self, NEVER};
@@ -24,7 +26,7 @@ impl Inside {
         }
         task.note_site(reason, at);
         self.processor().counters.parks.add(1);
-        if std::thread::panicking() || task.bound_to().is_some() {
+        if std::thread::panicking() || task.is_tied() {
             self.park_on_worker(task);
         } else {
             self.leave(Settle::Park(task));
@@ -33,7 +35,7 @@ impl Inside {
 
     /// As [`Inside::park`], until `deadline` at most.
     pub(crate) fn park_until(&mut self, deadline: u64, reason: Reason, at: &'static Location<'static>) {
-        if deadline == NEVER {
+        if deadline >= UNTIL_CANCELLED {
             return self.park(reason, at);
         }
         let task = self.task();
@@ -107,20 +109,42 @@ impl ThreadWaiter {
         std::ptr::from_ref(self) as usize | THREAD
     }
 
-    /// Sleeps until woken or, with a deadline, until then; true: woken.
+    /// Sleeps until woken or, with a deadline, until then or until a context is over that was entered; true: woken.
     pub(crate) fn wait_until(&self, deadline: u64) -> bool {
         // Acquire: pairs with the Release in `wake_token`; after it the waker does not touch us again.
         while !self.woken.load(Acquire) {
             if deadline == NEVER {
                 std::thread::park();
-            } else if clock::now() >= deadline {
+            } else if is_over_for_thread(deadline) {
                 return false;
+            } else if deadline == UNTIL_CANCELLED {
+                std::thread::park();
             } else {
                 std::thread::park_timeout(clock::until(deadline));
             }
         }
         true
     }
+}
+
+/// Until when the calling plain thread may wait at most.
+pub(crate) fn thread_deadline() -> u64 {
+    current::thread_bound().map_or(NEVER, |bound| {
+        // SAFETY: validity: it lies on the stack of a call of this thread that has entered and not left. aliasing: shared
+        // borrow.
+        unsafe { bound.as_ref() }.deadline
+    })
+}
+
+/// Why a context that the calling plain thread has entered is over; [`LIVE`] if none is.
+pub(crate) fn thread_over() -> u8 {
+    // SAFETY: as in `thread_deadline`.
+    current::thread_bound().map_or(LIVE, |bound| unsafe { bound.as_ref() }.over())
+}
+
+/// As [`Header::is_over`](crate::task::header::Header::is_over), for the calling plain thread.
+pub(crate) fn is_over_for_thread(deadline: u64) -> bool {
+    deadline != NEVER && (clock::has_come(deadline) || thread_over() != LIVE)
 }
 
 /// The task a token names, unless it names a thread.

@@ -107,8 +107,8 @@ fn sort_out(shared: &Shared) -> (Vec<TaskRef>, Vec<TaskRef>) {
     shared.slab.for_each(|task| {
         if !task.is_fresh() {
             leaked.push(task);
-        } else if queued.contains(&task.token()) {
-            fresh.push(task);
+        } else if queued.contains(&task.token()) || task.state.try_hold() {
+            fresh.push(task); // queued, or parked before it has begun
         }
     });
     (fresh, leaked)

@@ -9,12 +9,16 @@
 #![allow(dead_code, reason = "for what is built on it")]
 
 use super::inside::Inside;
-use super::park::enqueue;
+use super::park::{enqueue, is_over_for_thread, thread_deadline};
+use super::worker::current_task;
+use crate::current;
+use crate::task::bound::{Bound, UNTIL_CANCELLED};
 use crate::task::header::{Reason, TaskRef};
 use crate::task::state::Unpark;
-use crate::time::clock::{self, NEVER};
+use crate::time::clock;
 use std::cell::OnceCell;
 use std::panic::Location;
+use std::ptr::NonNull;
 use std::thread::Thread;
 
 /// Low bit of a token that names a thread rather than a task.
@@ -64,18 +68,23 @@ impl Caller {
         }
     }
 
-    /// Until when the calling task may wait at most (`time::timeout`), for calls that can say that the time is over.
+    /// Until when the calling task or thread may wait at most (`time::timeout`, `context`), for calls that can say that
+    /// the time is over. A wait until then also heeds that a context is cancelled.
     #[inline]
     pub(crate) fn own_deadline(&self) -> u64 {
-        self.inside
-            .as_ref()
-            .map_or(NEVER, |inside| inside.task().deadline.get())
+        match &self.inside {
+            Some(inside) => inside.task().deadline.get(),
+            None => thread_deadline(),
+        }
     }
 
-    /// Has this time come?
+    /// Has this time come, or is a context over that the caller has entered?
     #[inline]
     pub(crate) fn is_over(&self, deadline: u64) -> bool {
-        deadline != NEVER && clock::now() >= deadline
+        match &self.inside {
+            Some(inside) => inside.task().is_over(deadline),
+            None => is_over_for_thread(deadline),
+        }
     }
 
     /// Waits until woken, until `deadline`, or for no reason: the caller looks at its word again.
@@ -83,7 +92,7 @@ impl Caller {
     pub(crate) fn park_until(&mut self, deadline: u64, reason: Reason, at: &'static Location<'static>) {
         match &mut self.inside {
             Some(inside) => inside.park_until(deadline, reason, at),
-            None if deadline == NEVER => std::thread::park(),
+            None if deadline >= UNTIL_CANCELLED => std::thread::park(),
             None => std::thread::park_timeout(clock::until(deadline)),
         }
     }
@@ -98,6 +107,55 @@ impl Caller {
                     && inside.processor_if_held().is_some_and(|own| own.queue.is_empty())
             }
             None => true,
+        }
+    }
+}
+
+/// The calling task or thread, for longer than one call. User code may run while it lives.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    task: Option<TaskRef>,
+    sleeper: OnceCell<Sleeper>,
+}
+
+impl Identity {
+    pub(crate) fn new() -> Identity {
+        Identity {
+            task: current_task(),
+            sleeper: OnceCell::new(),
+        }
+    }
+
+    /// As [`Caller::token`]: valid while the identity lives and is not moved.
+    pub(crate) fn token(&self) -> usize {
+        match self.task {
+            Some(task) => task.token(),
+            None => {
+                let sleeper = self.sleeper.get_or_init(|| Sleeper(std::thread::current()));
+                std::ptr::from_ref(sleeper) as usize | THREAD
+            }
+        }
+    }
+
+    /// What bounds all waits now, and until when they may last.
+    pub(crate) fn bound(&self) -> (Option<NonNull<Bound>>, u64) {
+        match self.task {
+            Some(task) => (
+                task.extra().and_then(|extra| extra.bound.get()),
+                task.deadline.get(),
+            ),
+            None => (current::thread_bound(), thread_deadline()),
+        }
+    }
+
+    /// Changes it. By the task or thread itself, which sees to it that the bound stays where it is.
+    pub(crate) fn set_bound(&self, bound: Option<NonNull<Bound>>, deadline: u64) {
+        match self.task {
+            Some(task) => {
+                task.extra_or_new().bound.set(bound);
+                task.deadline.set(deadline);
+            }
+            None => current::set_thread_bound(bound),
         }
     }
 }

@@ -74,6 +74,15 @@ unsafe impl Send for Worker {}
 // SAFETY: as for Send.
 unsafe impl Sync for Worker {}
 
+/// The task that runs on this thread, if one does; without entering the runtime.
+#[inline]
+pub(crate) fn current_task() -> Option<TaskRef> {
+    let worker = current::worker()?;
+    // SAFETY: validity: workers live as long as their thread, which is this one. aliasing: shared borrow; the cell is
+    // this thread's.
+    unsafe { worker.as_ref() }.current.get()
+}
+
 impl fmt::Debug for Worker {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Worker")

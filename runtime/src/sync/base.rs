@@ -18,10 +18,11 @@ pub(crate) use constructor;
 mod imp {
     #![allow(unused_imports, dead_code, reason = "for what is built on it")]
 
-    pub(crate) use crate::sched::wait::{Caller, Wake};
+    pub(crate) use crate::sched::wait::{Caller, Identity, Wake};
     pub(crate) use crate::sys::lock::{Guard, Lock};
+    pub(crate) use crate::task::bound::{Bound, LIVE, UNTIL_CANCELLED};
     pub(crate) use crate::task::header::Reason;
-    pub(crate) use crate::time::clock::{NEVER, after, now};
+    pub(crate) use crate::time::clock::{NEVER, after, has_come, now};
 
     /// A lock for a few instructions, under which no other is taken and nobody is woken.
     pub(crate) const fn leaf<T>(value: T) -> Lock<T> {
@@ -35,13 +36,17 @@ mod imp {
         missing_docs,
         dead_code,
         missing_debug_implementations,
+        clippy::new_without_default,
         reason = "documented at the originals in `sched::wait`; a model uses its own subset"
     )]
 
     use crate::primitive::UnsafeCell;
     use crate::primitive::atomic::{AtomicU64, Relaxed};
+    pub use crate::protocol::bound::{Bound, LIVE, UNTIL_CANCELLED};
     use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+    use std::cell::RefCell;
     use std::panic::Location;
+    use std::ptr::NonNull;
     use std::time::Duration;
 
     pub const NEVER: u64 = u64::MAX;
@@ -49,6 +54,11 @@ mod imp {
     /// No time passes in a model: a deadline may be over at any moment, and is when it is looked at.
     pub fn after(_: Duration) -> u64 {
         0
+    }
+
+    /// As `time::clock::has_come`.
+    pub fn has_come(deadline: u64) -> bool {
+        deadline < UNTIL_CANCELLED && now() >= deadline
     }
 
     /// Half a millisecond passes between two looks at the clock, so that some have waited long and some have not.
@@ -102,13 +112,59 @@ mod imp {
         here: UnsafeCell<bool>,
     }
 
+    /// A thread that has entered a context: its waits sleep where the end of the context finds it.
+    #[derive(Clone)]
+    struct Entered {
+        sleeper: Arc<Sleeper>,
+        bound: Option<NonNull<Bound>>,
+        deadline: u64,
+    }
+
+    loom::thread_local! {
+        static ENTERED: RefCell<Option<Entered>> = RefCell::new(None);
+    }
+
+    fn entered() -> Option<Entered> {
+        ENTERED.with(|entered| entered.borrow().clone())
+    }
+
+    /// The calling thread, for longer than one call.
+    pub struct Identity(Caller);
+
+    impl Identity {
+        pub fn new() -> Identity {
+            Identity(Caller::to_wait())
+        }
+
+        pub fn token(&self) -> usize {
+            self.0.token()
+        }
+
+        pub fn bound(&self) -> (Option<NonNull<Bound>>, u64) {
+            entered().map_or((None, NEVER), |entered| (entered.bound, entered.deadline))
+        }
+
+        pub fn set_bound(&self, bound: Option<NonNull<Bound>>, deadline: u64) {
+            let sleeper = self.0.sleeper.clone();
+            let now = bound.map(|bound| Entered {
+                sleeper,
+                bound: Some(bound),
+                deadline,
+            });
+            ENTERED.with(|entered| *entered.borrow_mut() = now);
+        }
+    }
+
     impl Caller {
         pub fn to_wait() -> Caller {
-            Caller {
-                sleeper: Arc::new(Sleeper {
+            let new = || {
+                Arc::new(Sleeper {
                     woken: Mutex::new(false),
                     changed: Condvar::new(),
-                }),
+                })
+            };
+            Caller {
+                sleeper: entered().map_or_else(new, |entered| entered.sleeper),
                 here: UnsafeCell::new(true),
             }
         }
@@ -122,11 +178,19 @@ mod imp {
         }
 
         pub fn own_deadline(&self) -> u64 {
-            NEVER
+            entered().map_or(NEVER, |entered| entered.deadline)
         }
 
         pub fn is_over(&self, deadline: u64) -> bool {
-            deadline != NEVER
+            match deadline {
+                NEVER => false,
+                UNTIL_CANCELLED => entered().and_then(|entered| entered.bound).is_some_and(|bound| {
+                    // SAFETY: validity: it lies on the stack of a call of this thread that has entered and not left.
+                    // aliasing: shared borrow.
+                    unsafe { bound.as_ref() }.over() != LIVE
+                }),
+                _ => true,
+            }
         }
 
         pub fn park_until(&mut self, _: u64, _: Reason, _: &'static Location<'static>) {

@@ -18,7 +18,8 @@
 //!
 //! Within [`time::timeout`](crate::time::timeout) no call waits longer than that allows: `recv` and `send` then fail as if
 //! the channel were closed (with the value handed back), the `_timeout` and `_deadline` forms with `Timeout`, and what
-//! `timeout` itself returns tells the two apart. A call that need not wait succeeds also when the time is over.
+//! `timeout` itself returns tells the two apart. A call that need not wait succeeds also when the time is over. A
+//! [context](crate::context) that is over does the same, and [`context::check`](crate::context::check) tells it.
 //!
 //! ```
 //! use bast::sync::channel;
@@ -45,6 +46,7 @@ use super::base;
 use super::channel_core::{Chan, Limit, Stop};
 #[cfg(not(bast_loom))]
 use super::timed::Timed;
+use crate::context::cancel::Cancel;
 use crate::primitive::Arc;
 use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -65,7 +67,15 @@ pub(super) enum Source<T> {
     Chan(Arc<Chan<T>>),
     #[cfg(not(bast_loom))]
     Timed(Arc<Timed<T>>),
+    /// Closed at the end of a context; nothing is ever sent.
+    Done(Arc<Done<T>>),
     Never,
+}
+
+/// The identity of `T` and `()`, which the type of [`Receiver`] cannot say, is that only [`done`] makes one.
+pub(super) struct Done<T> {
+    pub(super) chan: Arc<Chan<T>>,
+    pub(super) cancel: std::sync::Arc<Cancel>,
 }
 
 /// A channel for `capacity` values, whose places are allocated now. With none it is a [`rendezvous`].
@@ -90,6 +100,17 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 pub fn never<T>() -> Receiver<T> {
     Receiver {
         source: Source::Never,
+    }
+}
+
+/// Closed at the end of a context.
+pub(crate) fn done(cancel: &std::sync::Arc<Cancel>) -> Receiver<()> {
+    let done = Done {
+        chan: cancel.bell(),
+        cancel: cancel.clone(),
+    };
+    Receiver {
+        source: Source::Done(Arc::new(done)),
     }
 }
 
@@ -248,6 +269,7 @@ impl<T> Receiver<T> {
             Source::Chan(chan) => chan.recv(limit, at),
             #[cfg(not(bast_loom))]
             Source::Timed(timed) => timed.recv(limit, at),
+            Source::Done(done) => done_recv(done, limit, at),
             Source::Never => never_recv(limit, at),
         }
     }
@@ -270,7 +292,11 @@ impl<T> Receiver<T> {
 
     /// True if the channel is closed; values may still lie in it. What it says may be over when it is read.
     pub fn is_closed(&self) -> bool {
-        self.chan().is_some_and(Chan::is_closed)
+        match &self.source {
+            Source::Chan(chan) => chan.is_closed(),
+            Source::Done(done) => done.cancel.is_over(),
+            _ => false,
+        }
     }
 
     /// How many values lie in the channel. What it says may be over when it is read.
@@ -279,7 +305,7 @@ impl<T> Receiver<T> {
             Source::Chan(chan) => chan.len(),
             #[cfg(not(bast_loom))]
             Source::Timed(timed) => usize::from(timed.is_due()),
-            Source::Never => 0,
+            Source::Done(..) | Source::Never => 0,
         }
     }
 
@@ -299,7 +325,7 @@ impl<T> Receiver<T> {
             Source::Chan(chan) => chan.capacity(),
             #[cfg(not(bast_loom))]
             Source::Timed(_) => Some(1),
-            Source::Never => Some(0),
+            Source::Done(..) | Source::Never => Some(0),
         }
     }
 
@@ -309,6 +335,7 @@ impl<T> Receiver<T> {
             (Source::Chan(this), Source::Chan(that)) => std::ptr::eq(&**this, &**that),
             #[cfg(not(bast_loom))]
             (Source::Timed(this), Source::Timed(that)) => std::ptr::eq(&**this, &**that),
+            (Source::Done(this), Source::Done(that)) => std::ptr::eq(&*this.chan, &*that.chan),
             (Source::Never, Source::Never) => true,
             _ => false,
         }
@@ -319,6 +346,23 @@ impl<T> Receiver<T> {
             Source::Chan(chan) => Some(chan),
             _ => None,
         }
+    }
+}
+
+/// Nothing comes until the end of the context, of which nobody tells if it is a deadline.
+fn done_recv<T>(done: &Done<T>, limit: Limit, at: &'static Location<'static>) -> Result<T, Stop> {
+    let Done { chan, cancel } = done;
+    if cancel.is_over() {
+        return Err(Stop::Closed);
+    }
+    let until = match (limit, cancel.deadline()) {
+        (Limit::Now, _) | (_, base::NEVER) => limit,
+        (_, deadline) => Limit::Until(limit.deadline().min(deadline)),
+    };
+    let ended = chan.recv(until, at);
+    match ended {
+        Err(Stop::TimedOut) if cancel.is_over() => Err(Stop::Closed),
+        ended => ended,
     }
 }
 
@@ -360,6 +404,8 @@ impl<T> Clone for Receiver<T> {
             }
             #[cfg(not(bast_loom))]
             Source::Timed(timed) => Source::Timed(timed.clone()),
+            // Its ends are not counted: it is closed by the context alone.
+            Source::Done(done) => Source::Done(done.clone()),
             Source::Never => Source::Never,
         };
         Receiver { source }

@@ -22,7 +22,7 @@ pub(crate) mod waitlist;
 
 mod bounded;
 pub mod channel;
-mod channel_core;
+pub(crate) mod channel_core;
 mod channel_error;
 mod channel_iter;
 mod channel_lock;

@@ -199,7 +199,7 @@ pub(super) fn select(
             return won;
         }
         // A moment that is due is tried once more, above; it, or a later one, may have gone to somebody else.
-        if !caller.is_over(due) || due > over {
+        if !base::has_come(due) || due > over {
             return out_of_time(cases, orders.tried, limit);
         }
     }

@@ -174,6 +174,7 @@ impl<'a, T> RecvCase<'a, T> {
     fn chan(&self) -> Option<&Chan<T>> {
         match &self.end.source {
             Source::Chan(chan) => Some(chan),
+            Source::Done(done) => Some(&done.chan),
             _ => None,
         }
     }
@@ -250,6 +251,14 @@ unsafe impl<T> Case for RecvCase<'_, T> {
                 }
                 None => Attempt::MustWait,
             },
+            // Its channel is closed a little later, and not at all at a deadline that nobody has seen pass.
+            Source::Done(done) if done.cancel.has_ended() => Attempt::Closed,
+            Source::Done(done) => {
+                // SAFETY: under the lock, says our caller.
+                let mut state = unsafe { done.chan.held() };
+                // SAFETY: the slot is empty, and ours: no node is in a list.
+                unsafe { state.recv(&self.hand.slot) }
+            }
             Source::Never => Attempt::MustWait,
         };
         match attempt {
@@ -287,6 +296,7 @@ unsafe impl<T> Case for RecvCase<'_, T> {
         match &self.end.source {
             #[cfg(not(bast_loom))]
             Source::Timed(timed) => timed.due(),
+            Source::Done(done) => done.cancel.deadline(),
             _ => NEVER,
         }
     }
@@ -309,6 +319,7 @@ unsafe impl<T> Case for RecvCase<'_, T> {
     fn draw(&self) -> Option<u32> {
         match &self.end.source {
             Source::Chan(chan) => Some(chan.draw()),
+            Source::Done(done) => Some(done.chan.draw()),
             #[cfg(not(bast_loom))]
             Source::Timed(timed) => Some(timed.draw()),
             Source::Never => None,

@@ -217,11 +217,16 @@ impl Node {
     /// A case of `choice`, in no list yet. `payload` is what the waker may use (Rule 3): a place to read a value from or
     /// to write one to, or just a number.
     pub fn new(choice: &Choice, case: u32, caller: &Caller, payload: *mut ()) -> Node {
+        Node::with_token(NonNull::from(choice), case, caller.token(), payload)
+    }
+
+    /// As [`Node::new`], for one who does not wait in this call: `token` says who is to be woken.
+    pub fn with_token(choice: NonNull<Choice>, case: u32, token: usize, payload: *mut ()) -> Node {
         debug_assert!(case < CASES_MAX, "a choice has at most {CASES_MAX} cases");
         Node {
-            choice: NonNull::from(choice),
+            choice,
             case,
-            token: caller.token(),
+            token,
             payload,
             links: UnsafeCell::new(Links {
                 next: None,

@@ -6,18 +6,21 @@
 //!    it is `SCHEDULED`, and whoever wins `PARKED -> SCHEDULED` (see `state`).
 //! 3. `storage`: the closure until the first run (the holder's), then the result: the task's until
 //!    `join.complete`, then the join handle's (see `join_word`).
-//! 4. `vtable`, `spawned_at`, and in `extra` the name: written at spawn, read-only while a reference is held.
+//!    In `extra`: the cells are the running task's.
+//! 4. `vtable`, `spawned_at`, and in `extra` the name, class and context: written at spawn, read-only while a reference is held.
 //!
 //! Headers are type-stable for the life of the process (see `slab`): a stale pointer to a finished task may be
 //! unparked, which does nothing to a free entry and is a spurious wake-up for a new tenant.
 
+use super::bound::{Bound, LIVE};
 use super::join_word::JoinWord;
 use super::slab;
 use super::state::State;
+use crate::context::Context;
 use crate::error::JoinError;
 use crate::primitive::atomic::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, Release};
 use crate::sched::worker::Worker;
-use crate::time::clock::NEVER;
+use crate::time::clock::{self, NEVER};
 use bast_stack::{Saved, Stack, StackClass};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
@@ -69,8 +72,14 @@ pub(crate) struct Header {
 pub(crate) struct Extra {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) class: Option<StackClass>,
+    /// What it runs in from the beginning.
+    pub(crate) context: Option<Context>,
     /// The worker that alone may run the task: it parked while panicking, or is locked to its thread. Null for none.
     pub(crate) bound_to: AtomicPtr<Worker>,
+    /// The innermost context that was entered. The running task's alone.
+    pub(crate) bound: Cell<Option<NonNull<Bound>>>,
+    /// How many `task::no_park` it is in. The running task's alone.
+    pub(crate) no_park: Cell<u32>,
 }
 
 /// What the header must know of the erased closure.
@@ -254,16 +263,41 @@ impl Header {
     #[cold]
     pub(crate) fn bind_to(&self, worker: Option<NonNull<Worker>>) {
         let worker = worker.map_or(std::ptr::null_mut(), NonNull::as_ptr);
-        match self.extra() {
-            Some(extra) => extra.bound_to.store(worker, Release),
-            None => {
-                let extra = Box::new(Extra {
-                    bound_to: AtomicPtr::new(worker),
-                    ..Extra::default()
-                });
-                self.extra.store(Box::into_raw(extra), Release); // pairs with `extra`
-            }
+        self.extra_or_new().bound_to.store(worker, Release);
+    }
+
+    /// As [`Header::extra`], made if there is none. By the holder.
+    #[cold]
+    pub(crate) fn extra_or_new(&self) -> &Extra {
+        if self.extra().is_none() {
+            let extra = Box::into_raw(Box::<Extra>::default());
+            self.extra.store(extra, Release); // pairs with `extra`
         }
+        self.extra().expect("there is one now")
+    }
+
+    /// Why a context that the task has entered is over; [`LIVE`] if none is. By the running task.
+    #[inline]
+    pub(crate) fn over(&self) -> u8 {
+        match self.extra().and_then(|extra| extra.bound.get()) {
+            // SAFETY: validity: it lies on the stack of a call that has entered and not left. aliasing: shared borrow.
+            Some(bound) => unsafe { bound.as_ref() }.over(),
+            None => LIVE,
+        }
+    }
+
+    /// Is this time over for the running task, or a context that it has entered? A wait without any bound has the
+    /// deadline [`NEVER`] and heeds neither.
+    #[inline]
+    pub(crate) fn is_over(&self, deadline: u64) -> bool {
+        deadline != NEVER && (clock::has_come(deadline) || self.over() != LIVE)
+    }
+
+    /// Must the task stay on its worker, also while it waits? By the holder.
+    #[inline]
+    pub(crate) fn is_tied(&self) -> bool {
+        self.extra()
+            .is_some_and(|extra| !extra.bound_to.load(Acquire).is_null() || extra.no_park.get() > 0)
     }
 
     /// The worker that alone may run the task, if any. By the holder.

@@ -8,6 +8,7 @@
 //! 4. **Done**: the result is in the entry, the joiner is woken, the stack goes to whoever runs next.
 //! 5. **Released**: with the last handle the entry goes back to the slab.
 
+pub(crate) mod bound;
 mod erased;
 pub(crate) mod handle;
 pub(crate) mod header;
@@ -97,6 +98,9 @@ pub fn park_timeout(timeout: Duration) {
 /// Until `deadline`, and no longer than the task may wait (`time::timeout`).
 fn park_for(deadline: u64, at: &'static Location<'static>) {
     let mut inside = inside();
-    let deadline = deadline.min(inside.task().deadline.get());
-    inside.park_until(deadline, header::Reason::Park, at);
+    let task = inside.task();
+    let deadline = deadline.min(task.deadline.get());
+    if !task.is_over(deadline) {
+        inside.park_until(deadline, header::Reason::Park, at);
+    }
 }

@@ -5,10 +5,11 @@ use super::handle::{Task, TaskId};
 use super::header::{Extra, Header, Reason, STORAGE_BYTES, TaskRef};
 use super::join_word::SetWaiter;
 use super::slab;
+use crate::context::{Context, ContextError, own_end};
 use crate::error::{JoinError, SpawnError};
 use crate::primitive::atomic::Acquire;
 use crate::sched::inside::Inside;
-use crate::sched::park::{ThreadWaiter, wake_token};
+use crate::sched::park::{ThreadWaiter, thread_deadline, wake_token};
 use crate::sched::shared::Shared;
 use crate::time::clock::{self, NEVER};
 use bast_stack::StackClass;
@@ -62,7 +63,7 @@ where
     Builder::new().spawn(closure)
 }
 
-/// Sets up a task before it is spawned: its name, its stack.
+/// Sets up a task before it is spawned: its name, its stack, its context.
 ///
 /// ```
 /// # // SAFETY: nothing bound to a thread is used.
@@ -78,6 +79,7 @@ where
 pub struct Builder {
     name: Option<Arc<str>>,
     stack_bytes: Option<usize>,
+    context: Option<Context>,
 }
 
 impl Builder {
@@ -95,6 +97,13 @@ impl Builder {
     /// A stack of another size than the runtime's: bytes, rounded up to a class (64 KiB, 256 KiB, 1 MiB, 8 MiB).
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Runs the task in this context, as by [`Context::enter`]. Without this a task begins in none, whatever context its
+    /// spawner is in: `context(context::current())` hands that on.
+    pub fn context(mut self, context: Context) -> Builder {
+        self.context = Some(context);
         self
     }
 
@@ -136,7 +145,7 @@ impl Builder {
 
     #[inline]
     pub(super) fn extra(self) -> Result<Option<Box<Extra>>, SpawnError> {
-        if self.name.is_none() && self.stack_bytes.is_none() {
+        if self.name.is_none() && self.stack_bytes.is_none() && self.context.is_none() {
             return Ok(None);
         }
         self.some_extra().map(Some)
@@ -153,6 +162,7 @@ impl Builder {
         Ok(Box::new(Extra {
             name: self.name,
             class,
+            context: self.context,
             ..Extra::default()
         }))
     }
@@ -183,6 +193,30 @@ impl Inside {
         at: &'static Location<'static>,
         extra: Option<Box<Extra>>,
     ) -> JoinHandle<T> {
+        // SAFETY: as our caller says.
+        let handle = unsafe { self.start_held(task, closure, ending, at, extra) };
+        // SAFETY: we hold the processor.
+        let displaced = unsafe { self.processor().queue.replace_next(task.0) };
+        if let Some(displaced) = displaced {
+            self.push_back(TaskRef(displaced));
+            self.shared().wake_one();
+        }
+        handle
+    }
+
+    /// As [`Inside::start`], but the task is on no queue: it is the caller's, to be made runnable or parked.
+    ///
+    /// # Safety
+    /// As for [`Inside::start`].
+    #[inline]
+    pub(crate) unsafe fn start_held<F: FnOnce() -> T, T, E: Ending>(
+        &mut self,
+        task: TaskRef,
+        closure: F,
+        ending: E,
+        at: &'static Location<'static>,
+        extra: Option<Box<Extra>>,
+    ) -> JoinHandle<T> {
         let runtime = self.runtime();
         let own = self.own();
         let id = own.ids.next().unwrap_or_else(|| {
@@ -192,12 +226,6 @@ impl Inside {
         // SAFETY: the entry was free, so it and its storage are ours.
         unsafe { init(task, id, closure, ending, at, extra) };
         self.processor().counters.spawned.add(1);
-        // SAFETY: we hold the processor.
-        let displaced = unsafe { self.processor().queue.replace_next(task.0) };
-        if let Some(displaced) = displaced {
-            self.push_back(TaskRef(displaced));
-            runtime.wake_one();
-        }
         JoinHandle::new(task)
     }
 }
@@ -269,14 +297,16 @@ impl<T> JoinHandle<T> {
     ///
     /// # Errors
     /// If the task panicked (the error carries the payload), its runtime ended first, or the deadline of a
-    /// [`time::timeout`](crate::time::timeout) around the call passed first.
+    /// [`time::timeout`](crate::time::timeout) around the call passed or its [context](crate::context) ended first.
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         if self.wait_until(NEVER, Location::caller()) {
-            self.take()
-        } else {
-            Err(JoinError::timed_out(self.id()))
+            return self.take();
         }
+        Err(match own_end() {
+            Some(ContextError::Cancelled) => JoinError::cancelled(self.id()),
+            _ => JoinError::timed_out(self.id()),
+        })
     }
 
     /// As [`JoinHandle::join`], whatever the deadline of the calling task: for callers that have lent something to the
@@ -326,7 +356,8 @@ impl<T> JoinHandle<T> {
             return true;
         }
         let Some(mut inside) = Inside::enter() else {
-            return self.wait_on_thread(deadline);
+            let own = if heed_own { thread_deadline() } else { NEVER };
+            return self.wait_on_thread(deadline.min(own));
         };
         let me = inside.task();
         let deadline = if heed_own {
@@ -339,7 +370,7 @@ impl<T> JoinHandle<T> {
             return true;
         }
         while !word.is_done() {
-            if deadline != NEVER && clock::now() >= deadline {
+            if me.is_over(deadline) {
                 // Lost to the finisher: it wakes us once more than needed, which a park allows.
                 return !word.clear_waiter(token);
             }

@@ -1,5 +1,6 @@
 //! The only reader of clocks: monotonic nanoseconds since an arbitrary start (`CLOCK_MONOTONIC`).
 
+use crate::task::bound::UNTIL_CANCELLED;
 use std::time::{Duration, Instant};
 
 /// A point in time that never comes.
@@ -26,6 +27,24 @@ pub(crate) fn after(duration: Duration) -> u64 {
 #[expect(clippy::disallowed_methods, reason = "the one place that reads std's clock")]
 pub(crate) fn from_instant(instant: Instant) -> u64 {
     after(instant.saturating_duration_since(Instant::now()))
+}
+
+/// The inverse of [`from_instant`], to within the time between two looks at the clock.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads std's clock")]
+pub(crate) fn to_instant(deadline: u64) -> Instant {
+    let (std, own) = (Instant::now(), now());
+    match deadline.checked_sub(own) {
+        Some(left) => std + Duration::from_nanos(left),
+        None => std
+            .checked_sub(Duration::from_nanos(own - deadline))
+            .unwrap_or(std),
+    }
+}
+
+/// Has this time come? Spares a look at the clock where it never will.
+#[inline]
+pub(crate) fn has_come(deadline: u64) -> bool {
+    deadline < UNTIL_CANCELLED && now() >= deadline
 }
 
 /// Time left until `deadline`, zero if it has passed.

@@ -10,7 +10,8 @@ use std::time::Duration;
 /// When the time is over, reads and writes fail with [`TimedOut`](std::io::ErrorKind::TimedOut), sleeps return
 /// early, and so on; `f` sees that and comes to its end by itself, as it would on any other error. Nothing is
 /// injected and nothing is lost: what `f` returns is handed back in either case. A `f` that computes without waiting
-/// is not interrupted. Timeouts nest; the earliest counts.
+/// is not interrupted. Timeouts nest; the earliest counts. A [context](crate::context) bounds code in the same way, and can
+/// also be cancelled.
 ///
 /// ```
 /// # use std::time::Duration;
