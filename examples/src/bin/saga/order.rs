@@ -1,0 +1,115 @@
+//! An order: a state machine that is driven by answers, and by time.
+
+use super::service::{Answer, Request, Step};
+use bast::select;
+use bast::sync::channel::{self, Receiver, Sender};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// How an order ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All steps are done.
+    Done,
+    /// All that was done is undone.
+    Undone,
+}
+
+/// Where an order is: a step to do, or one to undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Doing(usize),
+    Undoing(usize),
+    Ended(End),
+}
+
+/// What came of waiting for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Answer(Answer),
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Order {
+    number: u64,
+    services: [Sender<Request>; 3],
+    patience: Duration,
+    journal: String,
+}
+
+impl Order {
+    pub(crate) fn new(number: u64, services: [Sender<Request>; 3], patience: Duration) -> Order {
+        Order {
+            number,
+            services,
+            patience,
+            journal: String::new(),
+        }
+    }
+
+    /// From the first state to the last; the journal says how.
+    pub(crate) fn carry_out(mut self) -> (String, End) {
+        let mut state = State::Doing(0);
+        loop {
+            state = match state {
+                State::Doing(step) => self.do_step(step),
+                State::Undoing(step) => self.undo_step(step),
+                State::Ended(end) => return (self.journal, end),
+            };
+        }
+    }
+
+    fn do_step(&mut self, step: usize) -> State {
+        let Some(name) = Step::ALL.get(step).map(|step| step.name()) else {
+            self.note("done");
+            return State::Ended(End::Done);
+        };
+        let order = self.number;
+        match self.ask(step, |answer| Request::Do { order, answer }) {
+            Heard::Answer(Answer::Done) => {
+                self.note(name);
+                State::Doing(step + 1)
+            }
+            Heard::Answer(_) => {
+                self.note(&format!("{name} refused"));
+                step.checked_sub(1)
+                    .map_or(State::Ended(End::Undone), State::Undoing)
+            }
+            Heard::Nothing => {
+                self.note(&format!("{name} late"));
+                State::Undoing(step) // it may have been done all the same
+            }
+        }
+    }
+
+    /// What must be undone is asked for until it is: to give up here would leave the world in two halves.
+    fn undo_step(&mut self, step: usize) -> State {
+        let order = self.number;
+        while self.ask(step, |answer| Request::Undo { order, answer }) != Heard::Answer(Answer::Undone) {
+            self.note(&format!("{} asked again", Step::ALL[step].name()));
+        }
+        self.note(&format!("{} undone", Step::ALL[step].name()));
+        step.checked_sub(1)
+            .map_or(State::Ended(End::Undone), State::Undoing)
+    }
+
+    fn ask(&self, step: usize, request: impl FnOnce(Sender<Answer>) -> Request) -> Heard {
+        // Room for the answer: a service never waits for an order that has gone on.
+        let (answer, answers): (_, Receiver<Answer>) = channel::bounded(1);
+        let over = channel::after(self.patience);
+        select! {
+            send(self.services[step], request(answer)) -> sent => sent.expect("services outlive the orders"),
+            recv(over) -> _ => return Heard::Nothing, // the service has more to do than it can
+        }
+        select! {
+            recv(answers) -> answer => answer.map_or(Heard::Nothing, Heard::Answer),
+            recv(over) -> _ => Heard::Nothing,
+        }
+    }
+
+    fn note(&mut self, what: &str) {
+        let arrow = if self.journal.is_empty() { "" } else { " → " };
+        write!(self.journal, "{arrow}{what}").expect("a string takes all that is written");
+    }
+}
