@@ -36,6 +36,10 @@ struct Lists {
     sleeping: Vec<usize>,
     /// Workers under way with a processor, counted as searchers.
     woken: usize,
+    /// Threads that cannot be started any more.
+    refused: bool,
+    /// Workers that sleep with their task. Each makes room for a thread.
+    bound: usize,
 }
 
 impl World {
@@ -89,10 +93,54 @@ impl World {
             return;
         }
         drop(lists);
-        // `run_processor`: a sleeper, or a new thread.
+        self.run_processor(true);
+    }
+
+    /// A sleeper, or a new thread, if one can be started.
+    fn run_processor(&self, searching: bool) -> bool {
         let mut lists = self.lock();
-        lists.sleeping.pop();
+        if lists.sleeping.pop().is_some() {
+            self.wake(&mut lists, searching);
+            return true;
+        }
+        drop(lists);
+        let mut lists = self.lock(); // `worker_started`: the limit
+        if lists.bound > 0 {
+            lists.bound -= 1;
+            self.wake(&mut lists, searching);
+            return true;
+        }
+        if !lists.refused {
+            self.wake(&mut lists, searching);
+            return true;
+        }
+        drop(lists);
+        self.leave_idle(searching)
+    }
+
+    fn wake(&self, lists: &mut Lists, searching: bool) {
         lists.woken += 1;
+        if !searching {
+            self.idle.begin_search(); // woken workers are counted alike here
+        }
+    }
+
+    fn leave_idle(&self, searching: bool) -> bool {
+        let mut lists = self.lock();
+        if lists.sleeping.pop().is_some() {
+            self.wake(&mut lists, searching);
+            return true;
+        }
+        self.push_idle_processor(&mut lists); // S1
+        if searching {
+            self.idle.cancel_wake(); // S2
+        }
+        drop(lists);
+        self.idle.end_unsearched(); // S3
+        if self.has_any_work() && self.lock().bound > 0 {
+            self.wake_one(); // S4
+        }
+        false
     }
 
     fn pop_idle_processor(&self, lists: &mut Lists) -> bool {
@@ -165,6 +213,10 @@ impl World {
             return Slept::AsBefore;
         }
         self.push_idle_processor(&mut lists); // S1
+        self.doze_off(me, searching, lists)
+    }
+
+    fn doze_off(&self, me: usize, searching: bool, mut lists: MutexGuard<'_, Lists>) -> Slept {
         lists.sleeping.push(me);
         drop(lists);
         if searching {
@@ -208,6 +260,42 @@ impl World {
         self.pop_idle_processor(&mut self.lock())
     }
 
+    /// `regain` without an idle processor: the task goes to the global queue, and the worker sleeps without one.
+    fn come_back(&self, me: usize) {
+        if self.regain() {
+            return; // runs its task for ever
+        }
+        self.inject();
+        if self.doze_off(me, false, self.lock()) == Slept::Searching {
+            self.search(me);
+        }
+    }
+
+    /// The same of a task that keeps its worker.
+    fn come_back_bound(&self) {
+        if self.regain() {
+            return;
+        }
+        self.inject();
+        self.lock().bound += 1;
+        self.idle.end_unsearched(); // S3
+        if self.has_any_work() {
+            self.wake_one(); // S4
+        }
+    }
+
+    /// The monitor has taken the processor of a worker and finds nobody to run it; `give_processor` when there seems to
+    /// be something to do.
+    fn give_in_vain(&self) {
+        if self.run_processor(false) {
+            return;
+        }
+        self.idle.end_unsearched(); // S3
+        if self.has_any_work() {
+            self.wake_one(); // S4
+        }
+    }
+
     /// The workers that were woken run; then no task may wait beside an idle processor.
     fn settle(&self) {
         for me in 100.. {
@@ -222,8 +310,10 @@ impl World {
         let (searching, idle) = self.idle.counts();
         assert_eq!(searching, 0);
         assert_eq!(idle, self.lock().idle_processors);
+        let lists = self.lock();
+        let nobody = lists.refused && lists.bound == 0 && lists.sleeping.is_empty();
         assert!(
-            !self.has_any_work() || idle == 0,
+            !self.has_any_work() || idle == 0 || nobody,
             "a task waits beside an idle processor"
         );
     }
@@ -377,6 +467,50 @@ fn a_processor_comes_and_goes_under_two_publishers() {
         world.publish();
         blocking.join().unwrap();
         other.join().unwrap();
+        world.settle();
+    });
+}
+
+/// No thread can be started for a processor that the monitor took; meanwhile its worker comes back without one.
+#[test]
+fn a_worker_comes_back_while_nobody_can_run_its_processor() {
+    loom::model(|| {
+        let world = World::new(0, 0);
+        world.lock().refused = true;
+        world.publish(); // what the monitor takes the processor for
+        let worker = spawn(&world, |world| world.come_back(0));
+        world.give_in_vain();
+        worker.join().unwrap();
+        world.settle();
+    });
+}
+
+/// The same with work from a third, who relies on a claim that comes to nothing.
+#[test]
+fn work_from_outside_while_nobody_can_run_a_processor() {
+    loom::model(|| {
+        let world = World::new(0, 0);
+        world.lock().refused = true;
+        world.publish();
+        let worker = spawn(&world, |world| world.come_back(0));
+        let other = spawn(&world, World::inject);
+        world.give_in_vain();
+        worker.join().unwrap();
+        other.join().unwrap();
+        world.settle();
+    });
+}
+
+/// A worker that sleeps with its task makes room for one more thread.
+#[test]
+fn a_bound_worker_comes_back_while_nobody_can_run_its_processor() {
+    loom::model(|| {
+        let world = World::new(0, 0);
+        world.lock().refused = true;
+        world.publish();
+        let worker = spawn(&world, |world| world.come_back_bound());
+        world.give_in_vain();
+        worker.join().unwrap();
         world.settle();
     });
 }

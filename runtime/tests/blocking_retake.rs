@@ -280,6 +280,29 @@ fn at_the_limit_what_waits_runs_later() {
     }
 }
 
+/// A task that keeps its worker while it waits (here because it panics) leaves room for another worker, at any limit.
+#[test]
+fn a_task_that_keeps_its_worker_does_not_count_against_the_limit() {
+    struct Waits(Option<bast::JoinHandle<()>>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking());
+            self.0.take().unwrap().join().unwrap();
+        }
+    }
+    let runtime = start(bast::Builder::new().processors(1).blocked_workers_max(0));
+    let _watchdog = Watchdog::start("one worker", Some(runtime.handle()));
+    for _ in 0..20 {
+        let task = runtime
+            .spawn(|| {
+                let _waits = Waits(Some(bast::spawn(bast::task::yield_now)));
+                std::panic::resume_unwind(Box::new("on purpose"));
+            })
+            .unwrap();
+        assert!(task.join().unwrap_err().is_panic());
+    }
+}
+
 /// A runtime can end while its tasks are away on lost processors.
 #[test]
 fn a_runtime_ends_while_tasks_are_away() {

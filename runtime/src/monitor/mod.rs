@@ -5,6 +5,7 @@
 //! | stale next slot | a processor has not picked for a period | its next task goes to the global queue |
 //! | overrun | a task has been in user code for a slice, or blocks, while others wait | its processor is taken (see `blocking::handoff`); if it is inside the runtime it yields |
 //! | late timers | due, on a processor whose worker is busy, while another idles | a worker is woken to fire them |
+//! | refused threads | the system had none for a worker that work waits for | one is asked for again |
 //! | late poll | nobody polled for 10 ms | polls, and injects what is ready |
 //! | scavenging | about once a second | stacks of tasks parked for long, and of the pool, are given back |
 //! | schedtrace | as `BAST_DEBUG` says | a line on stderr |
@@ -47,6 +48,8 @@ pub(crate) struct Monitor {
     dozing: AtomicBool,
     stopping: AtomicBool,
     complained: AtomicBool,
+    /// The system refused a thread that work waits for.
+    refused: AtomicBool,
 }
 
 impl Monitor {
@@ -57,6 +60,17 @@ impl Monitor {
             dozing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             complained: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+        }
+    }
+
+    /// The system has refused a thread that work waits for: the next look tries again.
+    #[cold]
+    pub(crate) fn retry_start(&self) {
+        self.refused.store(true, Relaxed);
+        fence(SeqCst); // pairs with the one before the monitor dozes: it sees the flag, or we see that it dozes
+        if self.dozing.load(Relaxed) {
+            self.wake();
         }
     }
 
@@ -134,11 +148,15 @@ impl<'a> Watch<'a> {
             let now = clock::now();
             let moved = self.look_at_processors(now);
             self.poll_late(now);
+            let retried = self.shared.monitor.refused.swap(false, Relaxed);
+            if retried {
+                self.shared.wake_one();
+            }
             self.scavenger.step(self.shared, now);
             if let Some(trace) = &mut self.schedtrace {
                 trace.step(self.shared, now);
             }
-            self.quiet = if moved { 0 } else { self.quiet + 1 };
+            self.quiet = if moved || retried { 0 } else { self.quiet + 1 };
             self.rest();
         }
     }
@@ -154,7 +172,8 @@ impl<'a> Watch<'a> {
         monitor.dozing.store(true, SeqCst);
         fence(SeqCst);
         // Under the lock: whoever takes a processor after this sees `dozing`.
-        let all_idle = self.shared.lists.lock().processors.len() == self.shared.processors.len();
+        let all_idle = self.shared.lists.lock().processors.len() == self.shared.processors.len()
+            && !monitor.refused.load(Relaxed);
         if all_idle && self.has_memory_to_give_back() {
             parker.sleep_for(SCAVENGING_REST);
         } else if all_idle {

@@ -212,8 +212,7 @@ impl Inside {
         if shared.closing.load(Acquire) {
             return;
         }
-        let had_processor = self.worker().processor.get().is_some();
-        if had_processor {
+        if self.worker().processor.get().is_some() {
             if shared.has_global() {
                 return; // came while we looked elsewhere
             }
@@ -225,15 +224,13 @@ impl Inside {
         lists.workers.push(NonNull::from(self.worker()));
         drop(lists);
         chaos::point(Point::Sleep);
-        if had_processor {
-            if self.worker().searching.replace(false) {
-                shared.idle.end_search_empty(); // S2, S3
-            } else {
-                shared.idle.end_unsearched(); // S3
-            }
-            if shared.has_any_work() && self.reclaim() {
-                return; // S4
-            }
+        if self.worker().searching.replace(false) {
+            shared.idle.end_search_empty(); // S2, S3
+        } else {
+            shared.idle.end_unsearched(); // S3
+        }
+        if shared.has_any_work() && self.reclaim() {
+            return; // S4, also without a processor: one may have come to idle since we looked for one
         }
         if poll {
             self.wait_in_poller();
@@ -341,6 +338,11 @@ impl Inside {
     pub(crate) fn sleep_bound(&mut self) {
         self.shared().workers_bound_asleep.fetch_add(1, AcqRel);
         self.shared().changed.notify();
+        // There is room for one more thread now: as after S1 of `idle`.
+        self.shared().idle.end_unsearched(); // S3
+        if self.shared().has_any_work() {
+            self.shared().wake_one(); // S4
+        }
         loop {
             self.worker().sleep();
             if self.take_handed() {

@@ -23,6 +23,11 @@
 //! A worker that puts its processor among the idle **without** having searched, because too many did or because it is
 //! about to block, takes S1, S3 and S4 just the same: the last searcher may have found work, and no idle processor
 //! for the rest of it, a moment before.
+//! Two more take them: a worker that goes to sleep **without** a processor, having found none idle for its task, and a
+//! waker that has a processor in hand and can start no thread for it. While it is in the waker's hands nobody finds it
+//! among the idle; so the waker looks for sleepers once more under the lock of S1, and a worker that lies down later
+//! finds the processor in its own S4. A worker that lies down with its task (see `sleep_bound`) is on no list of
+//! sleepers, but makes room for one more thread: S3 and S4 again.
 //! The loom model `idle` fails when either fence is taken out.
 
 #![cfg_attr(

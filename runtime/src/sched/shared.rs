@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, AtomicUsize, Relaxed};
 use crate::sys::event::Event;
-use crate::sys::lock::{Lock, Rank};
+use crate::sys::lock::{Guard, Lock, Rank};
 use crate::task::header::{Header, TaskRef};
 use crate::task::slab::Pool;
 use crate::time::clock::NEVER;
@@ -205,9 +205,7 @@ impl Shared {
             return;
         };
         drop(lists);
-        if !self.run_processor(processor, true) {
-            self.idle.cancel_wake();
-        }
+        self.run_processor(processor, true);
     }
 
     /// Takes an idle processor, `wanted` if it is there.
@@ -232,32 +230,55 @@ impl Shared {
         self.idle.processor_released();
     }
 
-    /// Finds a worker for `processor`, which nobody holds: a sleeping one, or a new thread. False: none could be
-    /// started, and the processor is idle again.
+    /// Finds a worker for `processor`, which nobody holds: a sleeping one, or a new thread. `searching`: with the place
+    /// among the searching that the caller has claimed. False: none could be started; the place is given up and the
+    /// processor idle again.
     fn run_processor(&self, processor: NonNull<Processor>, searching: bool) -> bool {
-        let mut lists = self.lists.lock();
-        if let Some((worker, in_poller)) = pop_idle_worker(&mut lists) {
-            // SAFETY: validity: a listed worker sleeps, so its thread is alive. aliasing: shared borrow.
-            let worker = unsafe { worker.as_ref() };
-            worker.hand(processor, searching);
-            drop(lists);
-            worker.wake(in_poller);
+        if hand_to_sleeper(self.lists.lock(), processor, searching).is_ok() {
             return true;
         }
-        drop(lists);
         // SAFETY: validity: `self` is inside the Arc that `Shared::new` made. aliasing: counts only.
         unsafe { Arc::increment_strong_count(std::ptr::from_ref(self)) };
         // SAFETY: validity: as above. aliasing: the count was just raised for this Arc.
         let shared = unsafe { Arc::from_raw(std::ptr::from_ref(self)) };
         match worker::start(&shared, Some(processor), searching) {
             Ok(()) => true,
-            Err(error) => {
-                self.monitor.complain_once(&error);
-                let mut lists = self.lists.lock();
-                self.push_idle_processor(&mut lists, processor);
-                false
+            Err(error) => self.leave_idle(processor, searching, &error),
+        }
+    }
+
+    /// No thread could be started for `processor`. As `run_processor` returns.
+    ///
+    /// While it was in nobody's hands others may have looked for an idle processor in vain, and publishers may have
+    /// relied on the claim: so S1 to S4 of `idle`, as by a searcher that gives up. A worker that fell asleep before S1 is
+    /// found on the list, one that does so later sees the processor in its own S4.
+    #[cold]
+    fn leave_idle(&self, processor: NonNull<Processor>, searching: bool, error: &io::Error) -> bool {
+        self.monitor.complain_once(error);
+        chaos::point(chaos::Point::Sleep);
+        let mut lists = match hand_to_sleeper(self.lists.lock(), processor, searching) {
+            Ok(()) => return true,
+            Err(lists) => lists,
+        };
+        // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
+        if let Some(next) = unsafe { processor.as_ref() }.queue.steal_next() {
+            lists.global.push(TaskRef(next), &self.global_len); // S4 does not look at the next slots
+        }
+        self.push_idle_processor(&mut lists, processor); // S1
+        if searching {
+            self.idle.cancel_wake(); // S2, under the lock as where no processor is left
+        }
+        drop(lists);
+        self.idle.end_unsearched(); // S3
+        if self.has_any_work() {
+            // S4: nobody sleeps who could run it. A task that took its worker to sleep with it has made room for another.
+            if error.kind() != io::ErrorKind::QuotaExceeded {
+                self.monitor.retry_start();
+            } else if self.workers_count() < self.workers_max() {
+                self.wake_one();
             }
         }
+        false
     }
 
     /// A worker that is about to block gives its processor away: to another worker if there is anything to do, or
@@ -373,18 +394,25 @@ impl Shared {
 
     /// One more thread; refuses above the limit.
     pub(crate) fn worker_started(&self) -> io::Result<usize> {
-        let most = self.processors.len() + self.config.blocked_workers_max;
         let index = self.workers_alive.fetch_add(1, AcqRel);
-        if index >= most {
+        if index >= self.workers_max() {
             self.workers_alive.fetch_sub(1, AcqRel);
-            return Err(io::Error::other(format!(
+            let text = format!(
                 "{index} worker threads are blocked or running, the most that Builder::blocked_workers_max({}) \
                  allows for {} processors: raise it, or block fewer tasks at once",
                 self.config.blocked_workers_max,
                 self.processors.len()
-            )));
+            );
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
         }
         Ok(index)
+    }
+
+    /// Most threads now. Those that sleep with their task do not count: they can run nothing else, and what they wait
+    /// for must be able to run.
+    fn workers_max(&self) -> usize {
+        let bound = self.workers_bound_asleep.load(Acquire);
+        self.processors.len() + self.config.blocked_workers_max + bound
     }
 
     pub(crate) fn register_worker(&self, worker: Arc<Worker>) {
@@ -406,6 +434,23 @@ impl Shared {
     pub(crate) fn workers_count(&self) -> usize {
         self.workers_alive.load(Acquire)
     }
+}
+
+/// Hands `processor` to a sleeping worker; the lock comes back if there is none.
+fn hand_to_sleeper<'a>(
+    mut lists: Guard<'a, Lists>,
+    processor: NonNull<Processor>,
+    searching: bool,
+) -> Result<(), Guard<'a, Lists>> {
+    let Some((worker, in_poller)) = pop_idle_worker(&mut lists) else {
+        return Err(lists);
+    };
+    // SAFETY: validity: a listed worker sleeps, so its thread is alive. aliasing: shared borrow.
+    let worker = unsafe { worker.as_ref() };
+    worker.hand(processor, searching);
+    drop(lists);
+    worker.wake(in_poller);
+    Ok(())
 }
 
 /// The worker that slept last, rather than the one in the poller; and whether it is that one.
