@@ -5,7 +5,7 @@ use crate::primitive::atomic::{AtomicU64, Relaxed};
 use crate::sched::inside::Inside;
 use crate::sched::park::{ThreadWaiter, thread_deadline, thread_over, wake_token};
 use crate::task::bound::LIVE;
-use crate::task::header::{Reason, TaskRef};
+use crate::task::header::Reason;
 use crate::time::clock::{self, NEVER};
 use bast_netpoll::{Arm, Direction, Disarm, Source, Tokens};
 use std::io;
@@ -64,11 +64,9 @@ impl<S: AsRawFd> Watched<S> {
         mut call: impl FnMut() -> io::Result<T>,
         short: impl FnOnce(&T) -> bool,
     ) -> io::Result<T> {
-        let (own_deadline, over) = match Inside::enter() {
-            Some(inside) => own(inside.task()),
-            None => own_of_thread(),
-        };
-        self.check_deadline(direction, own_deadline, over)?;
+        let own_deadline =
+            Inside::enter().map_or_else(thread_deadline, |inside| inside.task().deadline.get());
+        self.check_deadline(direction, own_deadline)?;
         let readiness = self.source.readiness(direction);
         let mut started = NEVER;
         let result = loop {
@@ -101,9 +99,9 @@ impl<S: AsRawFd> Watched<S> {
 
     /// A deadline that has passed, or a context that is over, fails the call, whether or not it would have to wait.
     #[inline]
-    fn check_deadline(&self, direction: Direction, own: u64, over: u8) -> io::Result<()> {
-        if over != LIVE {
-            return Err(ended(over));
+    fn check_deadline(&self, direction: Direction, own: u64) -> io::Result<()> {
+        if own != NEVER {
+            check_own()?;
         }
         let deadline = self.source.deadline(direction).unwrap_or(NEVER).min(own);
         if deadline != NEVER && deadline <= clock::now() {
@@ -211,18 +209,11 @@ impl<S: AsRawFd> Watched<S> {
     }
 }
 
-/// Until when the calling task may wait, and why its context is over, if it is.
-#[inline]
-fn own(task: TaskRef) -> (u64, u8) {
-    match task.deadline.get() {
-        NEVER => (NEVER, LIVE),
-        deadline => (deadline, task.over()),
-    }
-}
-
+/// An error if the caller's context is over.
 #[cold]
-fn own_of_thread() -> (u64, u8) {
-    (thread_deadline(), thread_over())
+fn check_own() -> io::Result<()> {
+    let over = Inside::enter().map_or_else(thread_over, |inside| inside.task().over());
+    if over == LIVE { Ok(()) } else { Err(ended(over)) }
 }
 
 fn end_wait(end: Disarm, deadline: u64, over: u8) -> io::Result<()> {

@@ -45,9 +45,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Builder::new()
-        .spawn(closure)
-        .unwrap_or_else(|error| panic!("{error}"))
+    spawn_here(closure, None, Location::caller()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// As [`spawn`], with an error where that panics.
@@ -60,7 +58,26 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Builder::new().spawn(closure)
+    spawn_here(closure, None, Location::caller())
+}
+
+/// Spawns on the runtime of the calling task.
+#[inline]
+fn spawn_here<F, T>(
+    closure: F,
+    extra: Option<Box<Extra>>,
+    at: &'static Location<'static>,
+) -> Result<JoinHandle<T>, SpawnError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let Some(mut inside) = Inside::enter() else {
+        return Err(SpawnError::NO_RUNTIME);
+    };
+    let task = inside.reserve()?;
+    // SAFETY: the closure and its result are 'static and Send; the entry was reserved.
+    Ok(unsafe { inside.start(task, closure, (), at, extra) })
 }
 
 /// Sets up a task before it is spawned: its name, its stack, its context.
@@ -118,14 +135,7 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let at = Location::caller();
-        let Some(mut inside) = Inside::enter() else {
-            return Err(SpawnError::NO_RUNTIME);
-        };
-        let extra = self.extra()?;
-        let task = inside.reserve()?;
-        // SAFETY: the closure and its result are 'static and Send; the entry was reserved.
-        Ok(unsafe { inside.start(task, closure, (), at, extra) })
+        spawn_here(closure, self.extra()?, Location::caller())
     }
 
     pub(crate) fn spawn_on<F, T>(
