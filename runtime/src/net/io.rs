@@ -123,6 +123,14 @@ impl<S: AsRawFd> Watched<S> {
             return self.wait_on_thread(direction, started);
         };
         let task = inside.task();
+        let reason = if direction == Direction::Read {
+            Reason::Read
+        } else {
+            Reason::Write
+        };
+        if !inside.may_park() {
+            inside.refuse(reason, at);
+        }
         let token = task.token();
         match self.source.wait_start(direction, token) {
             Arm::Armed => {}
@@ -131,11 +139,6 @@ impl<S: AsRawFd> Watched<S> {
         }
         // After arming: a deadline set from now on hands our token out.
         let deadline = self.deadline(direction, task.deadline.get(), started);
-        let reason = if direction == Direction::Read {
-            Reason::Read
-        } else {
-            Reason::Write
-        };
         if !task.is_over(deadline) {
             inside.park_until(deadline, reason, at);
         }

@@ -370,7 +370,7 @@ impl Inside {
             return;
         }
         let task = self.task();
-        if std::thread::panicking() || task.bound_to().is_some() {
+        if std::thread::panicking() || task.is_tied() {
             self.while_bound(task, |inside| {
                 shared.inject(task);
                 inside.sleep_bound();

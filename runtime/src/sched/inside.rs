@@ -404,8 +404,8 @@ impl Inside {
 
     /// Lets others run; returns at once if nobody wants to.
     pub(crate) fn yield_now(&mut self) {
-        if std::thread::panicking() {
-            return; // a panicking task does not leave its thread, and yielding is only a courtesy
+        if std::thread::panicking() || !self.may_park() {
+            return; // such a task does not leave its thread, and yielding is only a courtesy
         }
         self.worker().marking.answered(YIELD);
         let next = self.pick();

@@ -87,6 +87,19 @@ impl Caller {
         }
     }
 
+    /// May the caller park? To be asked before anybody can see that it waits (`task::no_park`).
+    #[inline]
+    pub(crate) fn may_park(&self) -> bool {
+        self.inside.as_ref().is_none_or(Inside::may_park)
+    }
+
+    /// Panics, because it may not. Nobody can see it wait, and no lock is held.
+    #[cold]
+    pub(crate) fn refuse(&mut self, reason: Reason, at: &'static Location<'static>) -> ! {
+        let inside = self.inside.take().expect("bast: a plain thread may always wait");
+        inside.refuse(reason, at)
+    }
+
     /// Waits until woken, until `deadline`, or for no reason: the caller looks at its word again.
     #[inline]
     pub(crate) fn park_until(&mut self, deadline: u64, reason: Reason, at: &'static Location<'static>) {

@@ -60,6 +60,10 @@ impl Barrier {
     pub fn wait(&self) -> BarrierWaitResult {
         let mut caller = Caller::to_wait();
         let mut state = self.state.lock();
+        if state.arrived + 1 < self.size && !caller.may_park() {
+            drop(state);
+            caller.refuse(Reason::Barrier, Location::caller());
+        }
         state.arrived += 1;
         if state.arrived < self.size {
             let wait = Wait {

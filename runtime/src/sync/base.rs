@@ -177,6 +177,14 @@ mod imp {
             std::ptr::from_ref(self) as usize
         }
 
+        pub fn may_park(&self) -> bool {
+            true
+        }
+
+        pub fn refuse(&mut self, _: Reason, _: &'static Location<'static>) -> ! {
+            unreachable!("every waiter of a model may wait")
+        }
+
         pub fn own_deadline(&self) -> u64 {
             entered().map_or(NEVER, |entered| entered.deadline)
         }

@@ -375,6 +375,9 @@ fn never_recv<T>(limit: Limit, at: &'static Location<'static>) -> Result<T, Stop
     let mut caller = base::Caller::to_wait();
     let deadline = limit.deadline().min(caller.own_deadline());
     while !caller.is_over(deadline) {
+        if !caller.may_park() {
+            caller.refuse(base::Reason::Recv, at);
+        }
         caller.park_until(deadline, base::Reason::Recv, at);
     }
     Err(Stop::TimedOut)

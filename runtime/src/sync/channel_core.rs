@@ -342,6 +342,12 @@ impl<T> Chan<T> {
             }
             Attempt::Closed => Stop::Closed,
             Attempt::MustWait if limit == Limit::Now => Stop::WouldWait,
+            Attempt::MustWait if !caller.may_park() => {
+                drop(state);
+                // SAFETY: nobody has taken the value. It is dropped as the panic goes on.
+                let _value = unsafe { slot.take() };
+                caller.refuse(Reason::Send, at);
+            }
             Attempt::MustWait => {
                 let payload = slot.payload();
                 match wait(
@@ -375,6 +381,10 @@ impl<T> Chan<T> {
             }
             Attempt::Closed => return Err(Stop::Closed),
             Attempt::MustWait if limit == Limit::Now => return Err(Stop::WouldWait),
+            Attempt::MustWait if !caller.may_park() => {
+                drop(state);
+                caller.refuse(Reason::Recv, at);
+            }
             Attempt::MustWait => {
                 let payload = slot.payload();
                 wait(

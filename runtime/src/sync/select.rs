@@ -181,6 +181,10 @@ pub(super) fn select(
         } else {
             locked
         };
+        if !caller.may_park() {
+            drop(locked);
+            caller.refuse(Reason::Select, at);
+        }
         // In the order of the draw: of two cases on one channel the first in its queue is served first.
         for &index in orders.tried {
             let case = cases[index as usize];
@@ -250,6 +254,9 @@ fn out_of_time(cases: &[&dyn Case], tried: &[u32], limit: Limit) -> Option<usize
 pub fn wait_forever() -> ! {
     let at = Location::caller();
     let mut caller = base::Caller::to_wait();
+    if !caller.may_park() {
+        caller.refuse(Reason::Select, at);
+    }
     loop {
         caller.park_until(NEVER, Reason::Select, at);
     }

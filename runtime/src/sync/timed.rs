@@ -142,6 +142,9 @@ impl<T> Timed<T> {
             if caller.is_over(deadline) {
                 return Err(Stop::TimedOut);
             }
+            if !caller.may_park() {
+                caller.refuse(Reason::Recv, at);
+            }
             caller.park_until(deadline.min(self.due()), Reason::Recv, at);
         }
     }

@@ -525,7 +525,8 @@ pub struct Wait {
     pub at: &'static Location<'static>,
 }
 
-/// One wait in one list: the list that `list` finds in what `guard` holds. `published` runs once others can see the
+/// One wait in one list: the list that `list` finds in what `guard` holds. If the caller must not park it panics before
+/// the lists are touched. `published` runs once others can see the
 /// waiter, without the lock: for a condition variable, to release the mutex.
 ///
 /// Gives the outcome its waker stored. If the time is over, gives the lock, held, with the waiter out of the list: what
@@ -539,6 +540,10 @@ pub fn wait_in<'a, S>(
     wait: &Wait,
     published: impl FnOnce(&mut Caller),
 ) -> Result<u8, Guard<'a, S>> {
+    if !caller.may_park() {
+        drop(guard);
+        caller.refuse(wait.reason, wait.at);
+    }
     let choice = Choice::new();
     let node = Node::new(&choice, 0, caller, wait.payload);
     // SAFETY: the node is new. Node and choice lie in this frame, which does not end before the choice is done, with the

@@ -78,8 +78,8 @@ pub(crate) struct Extra {
     pub(crate) bound_to: AtomicPtr<Worker>,
     /// The innermost context that was entered. The running task's alone.
     pub(crate) bound: Cell<Option<NonNull<Bound>>>,
-    /// How many `task::no_park` it is in. The running task's alone.
-    pub(crate) no_park: Cell<u32>,
+    /// Where it has said that it must not park. The running task's alone.
+    pub(crate) no_park: Cell<Option<&'static Location<'static>>>,
 }
 
 /// What the header must know of the erased closure.
@@ -297,7 +297,7 @@ impl Header {
     #[inline]
     pub(crate) fn is_tied(&self) -> bool {
         self.extra()
-            .is_some_and(|extra| !extra.bound_to.load(Acquire).is_null() || extra.no_park.get() > 0)
+            .is_some_and(|extra| !extra.bound_to.load(Acquire).is_null() || extra.no_park.get().is_some())
     }
 
     /// The worker that alone may run the task, if any. By the holder.

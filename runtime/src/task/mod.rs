@@ -13,6 +13,7 @@ mod erased;
 pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod join_word;
+mod no_park;
 pub(crate) mod scope;
 pub(crate) mod scope_count;
 pub(crate) mod slab;
@@ -20,6 +21,7 @@ pub(crate) mod spawn;
 pub(crate) mod state;
 
 pub use handle::{Task, TaskId};
+pub use no_park::no_park;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, JoinHandle, spawn, try_spawn};
 
@@ -47,8 +49,17 @@ pub fn try_current() -> Option<Task> {
 }
 
 /// Lets other runnable tasks run. Outside a runtime, [`std::thread::yield_now`].
+///
+/// # Panics
+/// Within [`no_park()`].
+#[track_caller]
 pub fn yield_now() {
     match Inside::enter() {
+        Some(inside) if !inside.may_park() => {
+            let since = inside.task().no_park();
+            drop(inside);
+            no_park::refuse("yield_now", since, Location::caller())
+        }
         Some(mut inside) => inside.yield_now(),
         None => std::thread::yield_now(),
     }
@@ -101,6 +112,9 @@ fn park_for(deadline: u64, at: &'static Location<'static>) {
     let task = inside.task();
     let deadline = deadline.min(task.deadline.get());
     if !task.is_over(deadline) {
+        if !inside.may_park() {
+            inside.refuse(header::Reason::Park, at);
+        }
         inside.park_until(deadline, header::Reason::Park, at);
     }
 }

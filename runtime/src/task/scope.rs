@@ -208,6 +208,9 @@ impl Base {
         while !self.count.is_empty() {
             caller.park_until(NEVER, Reason::Scope, at);
         }
+        if !caller.may_park() && !std::thread::panicking() {
+            caller.refuse(Reason::Scope, at);
+        }
     }
 
     /// # Safety

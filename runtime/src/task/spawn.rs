@@ -375,6 +375,9 @@ impl<T> JoinHandle<T> {
         } else {
             deadline
         };
+        if heed_own && !inside.may_park() {
+            inside.refuse(Reason::Join, at);
+        }
         let token = me.token();
         if word.set_waiter(token) == SetWaiter::Done {
             return true;

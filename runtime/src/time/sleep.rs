@@ -31,15 +31,13 @@ pub(crate) fn sleep_to(due: u64, at: &'static Location<'static>) {
     };
     let task = inside.task();
     let due = due.min(task.deadline.get());
-    if due == NEVER {
-        loop {
-            inside.park(Reason::Sleep, at);
-        }
-    }
     if task.is_over(due) {
         return inside.yield_now();
     }
-    if due == UNTIL_CANCELLED {
+    if !inside.may_park() {
+        inside.refuse(Reason::Sleep, at);
+    }
+    if due >= UNTIL_CANCELLED {
         while !task.is_over(due) {
             inside.park(Reason::Sleep, at);
         }
