@@ -8,6 +8,7 @@
 use crate::sched::shared::Shared;
 use crate::task::header::TaskRef;
 use crate::task::state::CommitPark;
+use crate::time::clock;
 use bast_stack::{Stack, shrink};
 use std::mem::ManuallyDrop;
 use std::time::Duration;
@@ -15,12 +16,17 @@ use std::time::Duration;
 /// A round over all tasks begins at most this often.
 const ROUND_NANOS: u64 = 1_000_000_000;
 /// Slab chunks (511 tasks each) looked at in one step.
-const CHUNKS_A_STEP: usize = 8;
+const CHUNKS_A_STEP: usize = 4;
+/// A step that took so long is followed by a rest of so many times that: the monitor must not use up a CPU that tasks
+/// want, and has more of it when nothing runs.
+const REST_BUSY: u64 = 30;
+const REST_IDLE: u64 = 2;
 
 #[derive(Debug)]
 pub(super) struct Scavenger {
     chunk: usize,
     round_began: u64,
+    rests_until: u64,
 }
 
 impl Scavenger {
@@ -28,10 +34,14 @@ impl Scavenger {
         Scavenger {
             chunk: 0,
             round_began: 0,
+            rests_until: 0,
         }
     }
 
     pub(super) fn step(&mut self, shared: &Shared, now: u64) {
+        if now < self.rests_until {
+            return;
+        }
         if self.chunk == 0 {
             if now.saturating_sub(self.round_began) < ROUND_NANOS {
                 return;
@@ -46,6 +56,10 @@ impl Scavenger {
             }
             self.chunk += 1;
         }
+        let all_idle = shared.idle.counts().1 == shared.processors.len();
+        let rest = if all_idle { REST_IDLE } else { REST_BUSY };
+        let end = clock::now();
+        self.rests_until = end + rest * end.saturating_sub(now);
     }
 }
 

@@ -241,3 +241,8 @@ pub(crate) fn open_files() -> usize {
 pub(crate) fn is_instrumented() -> bool {
     cfg!(bast_asan) || cfg!(bast_tsan) || std::env::var_os("RUNNING_ON_VALGRIND").is_some()
 }
+
+/// True under an emulator of another machine, whose memory and timing say nothing of ours.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os("BAST_EMULATED").is_some()
+}

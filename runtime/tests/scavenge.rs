@@ -1,0 +1,61 @@
+//! The monitor gives memory back: what lies below the stack pointer of a task that is parked for long.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests use plain threads, locks and clocks to look at the runtime from outside"
+)]
+
+mod util;
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+
+const TASKS: usize = 100;
+/// What each task has used of its stack before it parks.
+const DEEP_BYTES: usize = 160 << 10;
+
+#[inline(never)]
+fn touch_the_depths() {
+    let mut deep = [1_u8; DEEP_BYTES];
+    black_box(&mut deep);
+}
+
+#[test]
+fn the_stacks_of_parked_tasks_shrink() {
+    if util::is_instrumented() || util::is_emulated() {
+        return; // memory there is the tool's
+    }
+    for processors in [1, 2] {
+        let runtime = util::start_with(processors);
+        let _watchdog = util::Watchdog::start("shrinking", Some(runtime.handle()));
+        let before = util::status("RssAnon");
+        let deep: &AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|_| {
+                runtime
+                    .spawn(move || {
+                        touch_the_depths();
+                        deep.fetch_add(1, AcqRel);
+                        bast::task::park();
+                        // What it wrote before the park is still there, and the depths can be used again.
+                        touch_the_depths();
+                    })
+                    .unwrap()
+            })
+            .collect();
+        util::wait_for(|| deep.load(Acquire) == TASKS);
+        let grown = util::status("RssAnon") - before;
+        assert!(
+            grown as usize * 1024 > TASKS * DEEP_BYTES * 3 / 4,
+            "{grown} kB for {TASKS} tasks that used {DEEP_BYTES} bytes each"
+        );
+        util::wait_for(|| {
+            let kept = util::status("RssAnon").saturating_sub(before);
+            (kept as usize * 1024) < TASKS * DEEP_BYTES / 4
+        });
+        for task in tasks {
+            task.task().unpark();
+            task.join().unwrap();
+        }
+    }
+}
