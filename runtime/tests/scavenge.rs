@@ -14,6 +14,7 @@ const TASKS: usize = 100;
 /// What each task has used of its stack before it parks.
 const DEEP_BYTES: usize = 160 << 10;
 
+#[expect(clippy::large_stack_frames, reason = "it is there to use the stack")]
 #[inline(never)]
 fn touch_the_depths() {
     let mut deep = [1_u8; DEEP_BYTES];
