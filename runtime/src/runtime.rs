@@ -8,6 +8,7 @@ use crate::sched::shared::Shared;
 use crate::sched::shutdown::shut_down;
 use crate::sched::wait::Wake;
 use crate::sys::{membarrier, thread};
+use crate::task::erased::Birth;
 use crate::task::scope::{Scope, scope_on};
 use crate::task::spawn::{self, JoinHandle};
 use crate::{monitor, overflow};
@@ -69,7 +70,7 @@ impl Runtime {
         let at = Location::caller();
         // SAFETY: `join_lent` below does not return before the task is done or will never run again, so what `main`
         // borrows is not touched after it; both closure and value are Send.
-        let spawned = unsafe { spawn::spawn_foreign(&self.shared, main, (), at, None) };
+        let spawned = unsafe { spawn::spawn_foreign(&self.shared, main, (), Birth::at(at)) };
         let task = spawned.unwrap_or_else(|error| panic!("bast: the main task cannot be spawned: {error}"));
         match task.join_lent(at).map_err(JoinError::try_into_panic) {
             Ok(value) => value,

@@ -12,6 +12,7 @@ use crate::sched::inside::Inside;
 use crate::sched::park::unpark;
 use crate::sync::base::NEVER;
 use crate::sync::waitlist::{Choice, Node};
+use crate::task::erased::Birth;
 use crate::task::header::{Reason, TaskRef};
 use crate::task::state::CommitPark;
 use crate::time::heap;
@@ -90,7 +91,7 @@ impl Context {
         };
         let task = inside.reserve().unwrap_or_else(|error| panic!("{error}"));
         // SAFETY: the closure is 'static and Send; the entry was reserved.
-        let handle = unsafe { inside.start_held(task, body, (), at, None) };
+        let handle = unsafe { inside.start_held(task, body, (), Birth::at(at)) };
         if after.publish(task, &inside) && task.state.commit_park() == CommitPark::Parked {
             // From here on it is whoever's that wakes it.
         } else {

@@ -83,7 +83,7 @@ pub(super) fn look(shared: &Shared, processor: &Processor, seen: &mut Seen, now:
 
 /// Does anything wait that this processor could run?
 fn is_wanted(shared: &Shared, processor: &Processor, now: u64) -> bool {
-    shared.has_global()
+    shared.has_shared()
         || !processor.queue.is_empty()
         || processor.timers.next_due() <= now
         || (shared.reactor.has_sources() && !shared.reactor.poller().is_waiting())

@@ -73,10 +73,16 @@ impl Inside {
         self.fire_timers();
         if turn {
             self.poll_now();
+            self.raise_low();
             if let Some(task) = self.shared().take_global(self.processor(), 1) {
                 return Some(task);
             }
         }
+        self.look_in_order()
+    }
+
+    /// As [`Inside::look`], between the turns, for tasks that are not set apart by their priority.
+    pub(super) fn look_for_normal(&mut self) -> Option<TaskRef> {
         if let Some(task) = self.pop_local() {
             return Some(task);
         }
@@ -157,15 +163,18 @@ impl Inside {
             self.worker().searching.set(true);
         }
         let mine = self.processor().index;
-        for round in 0..STEAL_ROUNDS {
-            let last = round + 1 == STEAL_ROUNDS;
+        let shared = self.runtime();
+        // With tasks of low priority at hand one look at the others is enough.
+        let rounds = if shared.has_low() { 1 } else { STEAL_ROUNDS };
+        for round in 0..rounds {
+            let last = round + 1 == rounds;
             let start = self.own().rng.below(total as u32) as usize;
             for victim in (0..total)
                 .map(|step| (start + step) % total)
                 .filter(|&victim| victim != mine)
             {
-                if self.shared().closing.load(Relaxed) || self.shared().has_global() {
-                    return self.shared().take_global(self.processor(), GLOBAL_BATCH);
+                if shared.closing.load(Relaxed) || shared.has_global() || shared.has_high() {
+                    return shared.take_global(self.processor(), GLOBAL_BATCH);
                 }
                 let theirs = &self.shared().processors[victim];
                 if last && theirs.timers.next_due() != NEVER && theirs.timers.next_due() <= clock::now() {
@@ -213,7 +222,7 @@ impl Inside {
             return;
         }
         if self.worker().processor.get().is_some() {
-            if shared.has_global() {
+            if shared.has_shared() {
                 return; // came while we looked elsewhere
             }
             let processor = self.let_go();

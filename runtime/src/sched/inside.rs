@@ -196,6 +196,9 @@ impl Inside {
         chaos::point(Point::Ready);
         let processor = self.processor();
         processor.counters.unparks.add(1);
+        if !task.is_ordinary() {
+            return self.set_apart(task);
+        }
         // SAFETY: we hold the processor.
         let displaced = unsafe { processor.queue.replace_next(task.0) };
         // The next slot alone wakes nobody: most often the waker parks at once and this worker runs the task with a
@@ -206,9 +209,19 @@ impl Inside {
         }
     }
 
-    /// Appends `task`, which is the caller's, to the local queue; half of a full one goes to the global queue.
-    #[inline]
+    /// Makes `task`, which is the caller's, runnable here, behind others.
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, task: TaskRef) {
+        if task.is_ordinary() {
+            self.push_ring(task);
+        } else {
+            self.set_apart(task);
+        }
+    }
+
+    /// Appends `task`, which is the caller's, to the local queue; half of a full one goes to the global queue.
+    #[inline(always)]
+    pub(super) fn push_ring(&mut self, task: TaskRef) {
         let shared = self.shared();
         // SAFETY: we hold the processor.
         unsafe {
@@ -241,7 +254,16 @@ impl Inside {
         {
             return None; // the home stack does what is due: this stack stays shallow
         }
+        if self.shared().has_high() {
+            return self.pick_beside_high();
+        }
         let task = self.pop_local()?;
+        self.unless_bound(task)
+    }
+
+    /// A task that was picked, unless it may run on another worker only: the home stack gives it to that one.
+    #[inline]
+    pub(super) fn unless_bound(&self, task: TaskRef) -> Option<TaskRef> {
         if task.bound_to().is_some() {
             self.worker().bound_next.set(Some(task));
             return None;
@@ -252,19 +274,27 @@ impl Inside {
     /// The front of the local queue, fair between the next slot and the ring.
     #[inline]
     pub(crate) fn pop_local(&mut self) -> Option<TaskRef> {
-        let own = self.own();
-        let tired = own.next_in_a_row >= NEXT_IN_A_ROW_MAX;
-        let queue = &self.processor().queue;
-        let from_next = queue.has_next() && !tired;
-        let from_ring = tired.then(|| {
+        let processor = self.processor();
+        let queue = &processor.queue;
+        // SAFETY: we hold the processor and are inside; `&mut self` is the exclusive borrow of its data, and the queue
+        // is not part of that.
+        let own = unsafe { processor.own() };
+        if !queue.has_next() {
+            own.next_in_a_row = 0;
             // SAFETY: we hold the processor.
-            unsafe { queue.pop_ring() }
-        });
+            return unsafe { queue.pop_ring() }.map(TaskRef);
+        }
+        let tired = own.next_in_a_row >= NEXT_IN_A_ROW_MAX;
+        own.next_in_a_row = if tired { 0 } else { own.next_in_a_row + 1 };
+        if tired {
+            // SAFETY: we hold the processor.
+            let from_ring = unsafe { queue.pop_ring() };
+            if from_ring.is_some() {
+                return from_ring.map(TaskRef);
+            }
+        }
         // SAFETY: we hold the processor.
-        let popped = from_ring.flatten().or_else(|| unsafe { queue.pop() });
-        let own = self.own();
-        own.next_in_a_row = if from_next { own.next_in_a_row + 1 } else { 0 };
-        popped.map(TaskRef)
+        unsafe { queue.pop() }.map(TaskRef)
     }
 
     /// Gives a fresh task a stack. False: there is none to be had now, and the task waits for one.
@@ -363,7 +393,7 @@ impl Inside {
     }
 
     /// Puts a task that was left runnable behind the others, and lets an idle processor know.
-    #[inline]
+    #[inline(always)]
     fn requeue(&mut self, task: TaskRef) {
         self.push_back(task);
         // A look without a fence: this worker goes on with the queue in any case, and looks again at its next yield.
@@ -423,7 +453,7 @@ impl Inside {
         worker.bound_next.get().is_some()
             || worker.marking.requested() & CLOSE != 0
             || !self.processor().queue.is_empty()
-            || self.shared().has_global()
+            || self.shared().has_shared()
             || self.processor().timers.next_due() != crate::time::clock::NEVER
             || self.shared().reactor.has_sources()
     }

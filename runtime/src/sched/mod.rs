@@ -18,6 +18,7 @@
 //! most 256 ring tasks and, for each of them, 16 picks of the next slot. A task in the global queue is looked at
 //! every 61 rounds of each processor, so with `n` tasks before it, it runs after at most `61 x n` rounds of any one
 //! processor. The poller is asked as often, and by the monitor if nobody asked for 10 ms.
+//! Tasks of high and low priority are told of in [`priority`].
 //! Rejected: always preferring the next slot (two tasks that wake each other starve the rest).
 
 pub(crate) mod find;
@@ -26,6 +27,7 @@ pub(crate) mod idle;
 pub(crate) mod inside;
 pub(crate) mod local_queue;
 pub(crate) mod park;
+pub(crate) mod priority;
 pub(crate) mod processor;
 pub(crate) mod reactor;
 pub(crate) mod shared;

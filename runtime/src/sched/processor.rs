@@ -49,6 +49,8 @@ pub(crate) struct Own {
     pub(crate) ids: std::ops::Range<u64>,
     /// How many times running the next slot has been preferred to the ring.
     pub(crate) next_in_a_row: u32,
+    /// How many tasks of high priority were picked since the others had their turn.
+    pub(crate) high_in_a_row: u32,
 }
 
 /// See [`Own::runner`].
@@ -77,6 +79,7 @@ impl Processor {
                 stacks: HotCache::new(class, HOT_STACKS),
                 ids: 0..0,
                 next_in_a_row: 0,
+                high_in_a_row: 0,
             }),
         }
     }

@@ -17,6 +17,7 @@ use crate::task::header::{Header, TaskRef};
 use crate::task::slab::Pool;
 use crate::time::clock::NEVER;
 use bast_stack::{StackError, Stacks};
+use crossbeam_utils::CachePadded;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -29,7 +30,11 @@ pub(crate) struct Shared {
     pub(crate) idle: Idle,
     pub(crate) lists: Lock<Lists>,
     /// Length of the global queue, readable without the lock.
-    global_len: AtomicUsize,
+    pub(super) global_len: AtomicUsize,
+    /// The same for the tasks of low priority.
+    pub(super) low_len: AtomicUsize,
+    /// And of high priority: read at every pick, so on a line that nothing else changes.
+    pub(super) high_len: CachePadded<AtomicUsize>,
     pub(crate) workers: Lock<Vec<Arc<Worker>>>,
     /// The workers' threads, for shutdown to join.
     pub(crate) threads: Lock<Vec<std::thread::JoinHandle<()>>>,
@@ -58,6 +63,9 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Lists {
     pub(crate) global: GlobalQueue,
+    /// Tasks of high and of low priority, see `priority`.
+    pub(super) high: GlobalQueue,
+    pub(super) low: GlobalQueue,
     pub(crate) processors: Vec<NonNull<Processor>>,
     pub(crate) workers: Vec<NonNull<Worker>>,
     /// The worker that waits in the poller, or is about to.
@@ -88,6 +96,8 @@ impl Shared {
             idle: Idle::new(count),
             lists: Lock::new(Rank::Scheduler, Lists::default()),
             global_len: AtomicUsize::new(0),
+            low_len: AtomicUsize::new(0),
+            high_len: CachePadded::new(AtomicUsize::new(0)),
             workers: Lock::new(Rank::Workers, Vec::new()),
             threads: Lock::new(Rank::Leaf, Vec::new()),
             workers_alive: AtomicUsize::new(0),
@@ -125,9 +135,9 @@ impl Shared {
         self.global_len.load(Acquire) > 0
     }
 
-    /// Makes `task`, which is the caller's, runnable from any thread.
+    /// Makes `task`, which is the caller's, runnable from any thread, in the list of its priority.
     pub(crate) fn inject(&self, task: TaskRef) {
-        self.lists.lock().global.push(task, &self.global_len);
+        self.push_shared(&mut self.lists.lock(), task);
         self.wake_one();
     }
 
@@ -138,7 +148,7 @@ impl Shared {
             return false; // `closing` is set under this lock, so shutdown sees all that got in before
         }
         self.spawned_foreign.fetch_add(1, Relaxed);
-        lists.global.push(task, &self.global_len);
+        self.push_shared(&mut lists, task);
         drop(lists);
         self.wake_one();
         true
@@ -285,7 +295,7 @@ impl Shared {
     /// nobody waits in the poller; else to the idle.
     pub(crate) fn give_processor(&self, processor: NonNull<Processor>) {
         // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
-        let has_work = !unsafe { processor.as_ref() }.queue.is_empty() || self.has_global();
+        let has_work = !unsafe { processor.as_ref() }.queue.is_empty() || self.has_shared();
         let mut lists = self.lists.lock();
         let wanted = (has_work || !lists.poller_taken) && !self.closing.load(Acquire);
         if wanted {
@@ -309,7 +319,7 @@ impl Shared {
     /// S4 of `idle`: is there anything to run? The next slots do not count: their owners are about to run them, and
     /// the monitor sees to those that do not.
     pub(crate) fn has_any_work(&self) -> bool {
-        self.has_global() || self.processors.iter().any(|processor| processor.queue.has_ring())
+        self.has_shared() || self.processors.iter().any(|processor| processor.queue.has_ring())
     }
 
     /// When the first timer of all processors is due.
@@ -327,7 +337,7 @@ impl Shared {
             processors: self.processors.len(),
             processors_idle: self.idle.counts().1,
             workers: self.workers_count(),
-            global_queue: self.global_len.load(Relaxed),
+            global_queue: self.shared_len(),
             ..Metrics::default()
         };
         self.processors
@@ -381,8 +391,13 @@ impl Shared {
     pub(crate) fn take_queued(&self) -> Vec<TaskRef> {
         let mut lists = self.lists.lock();
         let mut tasks = Vec::new();
-        while let Some(task) = lists.global.pop(&self.global_len) {
-            tasks.push(task);
+        let lists = &mut *lists;
+        for (queue, len) in [
+            (&mut lists.global, &self.global_len),
+            (&mut lists.high, &*self.high_len),
+            (&mut lists.low, &self.low_len),
+        ] {
+            tasks.extend(std::iter::from_fn(|| queue.pop(len)));
         }
         while let Some(task) = lists.starved.pop(&self.starved_len) {
             tasks.push(task);

@@ -8,6 +8,7 @@
 //!    except a join handle, which borrows as well: this is where a scope may end.
 //! 5. The joiner is woken, stack and header are recycled.
 
+use super::Priority;
 use super::handle::TaskId;
 use super::header::{Extra, STORAGE_BYTES, TaskRef, VTable};
 use super::join_word::Complete;
@@ -131,6 +132,26 @@ pub(super) unsafe fn complete(task: TaskRef) -> Option<usize> {
     }
 }
 
+/// What a task is given at its spawn, besides its closure.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    /// Where it was spawned.
+    pub(crate) at: &'static Location<'static>,
+    pub(crate) priority: Priority,
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+impl Birth {
+    /// An ordinary task.
+    pub(crate) fn at(at: &'static Location<'static>) -> Birth {
+        Birth {
+            at,
+            priority: Priority::Normal,
+            extra: None,
+        }
+    }
+}
+
 /// Makes a free entry a task.
 ///
 /// # Safety
@@ -141,10 +162,10 @@ pub(super) unsafe fn init<F: FnOnce() -> T, T, E: Ending>(
     id: u64,
     closure: F,
     ending: E,
-    at: &'static Location<'static>,
-    extra: Option<Box<Extra>>,
+    birth: Birth,
 ) {
     // SAFETY: the storage of a free entry holds nothing and is the caller's.
     unsafe { Stored::<(F, E)>::put(task, (closure, ending)) };
-    task.init(id, &Erased::<F, T, E>::TABLE, at, extra);
+    let Birth { at, priority, extra } = birth;
+    task.init(id, priority, &Erased::<F, T, E>::TABLE, at, extra);
 }

@@ -1,5 +1,6 @@
 //! What users hold of a task: its id, and a handle to unpark it.
 
+use super::Priority;
 use super::header::TaskRef;
 use super::spawn::release;
 use crate::sched::park;
@@ -49,6 +50,11 @@ impl Task {
     /// The name it was given at its spawn.
     pub fn name(&self) -> Option<&str> {
         self.0.extra().and_then(|extra| extra.name.as_deref())
+    }
+
+    /// The priority it was given at its spawn.
+    pub fn priority(&self) -> Priority {
+        self.0.priority()
     }
 
     /// Wakes the task if it is parked; otherwise its next [`park`](super::park) returns at once. From any thread.

@@ -12,6 +12,7 @@
 //! Headers are type-stable for the life of the process (see `slab`): a stale pointer to a finished task may be
 //! unparked, which does nothing to a free entry and is a spurious wake-up for a new tenant.
 
+use super::Priority;
 use super::bound::{Bound, LIVE};
 use super::join_word::JoinWord;
 use super::slab;
@@ -31,6 +32,9 @@ use std::sync::Arc;
 
 /// Bytes a closure or a result may have to live in the header itself.
 pub(crate) const STORAGE_BYTES: usize = 40;
+
+/// In `id`: where the priority is; below it, the number.
+const PRIORITY_SHIFT: u32 = 62;
 
 /// In `site`: the scavenger has seen this park.
 const SEEN_PARKED: u64 = 1 << 62;
@@ -54,7 +58,7 @@ pub(crate) struct Header {
     /// Next in a queue or free list.
     pub(crate) link: Cell<Option<TaskRef>>,
     pub(crate) join: JoinWord,
-    /// Zero for an entry that has never been used.
+    /// The number, and above it the priority, zero for an ordinary one. Zero for an entry that has never been used.
     id: AtomicU64,
     pub(crate) spawned_at: Cell<&'static Location<'static>>,
     /// What few tasks have; null for most.
@@ -198,6 +202,7 @@ impl Header {
     pub(crate) fn init(
         &self,
         id: u64,
+        priority: Priority,
         vtable: &'static VTable,
         spawned_at: &'static Location<'static>,
         extra: Option<Box<Extra>>,
@@ -211,6 +216,8 @@ impl Header {
             .store(extra.map_or(std::ptr::null_mut(), Box::into_raw), Relaxed);
         self.deadline.set(NEVER);
         self.site.store(0, Relaxed);
+        debug_assert!(id >> PRIORITY_SHIFT == 0, "2^62 tasks are never spawned");
+        let id = id | (priority_bits(priority) << PRIORITY_SHIFT);
         self.id.store(id, Release); // a dump that sees the id sees the fields of Rule 4
         self.state.init();
     }
@@ -222,7 +229,22 @@ impl Header {
 
     #[inline]
     pub(crate) fn id(&self) -> u64 {
-        self.id.load(Acquire)
+        self.id.load(Acquire) & ((1 << PRIORITY_SHIFT) - 1)
+    }
+
+    /// Is it an ordinary task, of no special priority? By the holder.
+    #[inline]
+    pub(crate) fn is_ordinary(&self) -> bool {
+        self.id.load(Relaxed) >> PRIORITY_SHIFT == 0
+    }
+
+    /// The task's priority.
+    pub(crate) fn priority(&self) -> Priority {
+        match self.id.load(Relaxed) >> PRIORITY_SHIFT {
+            0 => Priority::Normal,
+            1 => Priority::High,
+            _ => Priority::Low,
+        }
     }
 
     /// True until the first run.
@@ -356,6 +378,15 @@ impl Header {
     /// The slab's way back from an entry to the chunk it lies in.
     pub(crate) fn runtime(&self) -> Option<NonNull<crate::sched::shared::Shared>> {
         slab::runtime_of(NonNull::from(self))
+    }
+}
+
+/// The two bits of the priority in the id.
+const fn priority_bits(priority: Priority) -> u64 {
+    match priority {
+        Priority::Normal => 0,
+        Priority::High => 1,
+        Priority::Low => 2,
     }
 }
 

@@ -9,11 +9,12 @@
 //! 5. **Released**: with the last handle the entry goes back to the slab.
 
 pub(crate) mod bound;
-mod erased;
+pub(crate) mod erased;
 pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod join_word;
 mod no_park;
+mod priority;
 pub(crate) mod scope;
 pub(crate) mod scope_count;
 pub(crate) mod slab;
@@ -22,6 +23,7 @@ pub(crate) mod state;
 
 pub use handle::{Task, TaskId};
 pub use no_park::no_park;
+pub use priority::Priority;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, JoinHandle, spawn, try_spawn};
 

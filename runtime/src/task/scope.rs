@@ -221,7 +221,7 @@ impl Base {
         closure: F,
         at: &'static Location<'static>,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let extra = builder.extra()?;
+        let birth = builder.birth(at)?;
         // SAFETY: validity: alive while the owner is, which waits. aliasing: shared borrow of a Sync type.
         let shared = unsafe { self.shared.as_ref() };
         let mut inside = Inside::enter();
@@ -231,11 +231,11 @@ impl Base {
         {
             let task = inside.reserve()?;
             // SAFETY: the entry was reserved. The owner waits for the member, and the lender is valid until then.
-            return Ok(unsafe { inside.start(task, closure, Member::of(self), at, extra) });
+            return Ok(unsafe { inside.start(task, closure, Member::of(self), birth) });
         }
         drop(inside);
         // SAFETY: the owner waits for the member, and the lender is valid until then.
-        unsafe { spawn_foreign(shared, closure, Member::of(self), at, extra) }
+        unsafe { spawn_foreign(shared, closure, Member::of(self), birth) }
     }
 }
 

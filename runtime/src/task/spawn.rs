@@ -1,6 +1,7 @@
 //! From a closure to a runnable task, and back to its result.
 
-use super::erased::{Ending, Outcome, Stored, complete, init};
+use super::Priority;
+use super::erased::{Birth, Ending, Outcome, Stored, complete, init};
 use super::handle::{Task, TaskId};
 use super::header::{Extra, Header, Reason, STORAGE_BYTES, TaskRef};
 use super::join_word::SetWaiter;
@@ -45,7 +46,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    spawn_here(closure, None, Location::caller()).unwrap_or_else(|error| panic!("{error}"))
+    spawn_here(closure, Birth::at(Location::caller())).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// As [`spawn`], with an error where that panics.
@@ -58,16 +59,12 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    spawn_here(closure, None, Location::caller())
+    spawn_here(closure, Birth::at(Location::caller()))
 }
 
 /// Spawns on the runtime of the calling task.
 #[inline]
-fn spawn_here<F, T>(
-    closure: F,
-    extra: Option<Box<Extra>>,
-    at: &'static Location<'static>,
-) -> Result<JoinHandle<T>, SpawnError>
+fn spawn_here<F, T>(closure: F, birth: Birth) -> Result<JoinHandle<T>, SpawnError>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -77,10 +74,10 @@ where
     };
     let task = inside.reserve()?;
     // SAFETY: the closure and its result are 'static and Send; the entry was reserved.
-    Ok(unsafe { inside.start(task, closure, (), at, extra) })
+    Ok(unsafe { inside.start(task, closure, (), birth) })
 }
 
-/// Sets up a task before it is spawned: its name, its stack, its context.
+/// Sets up a task before it is spawned: its name, its stack, its priority, its context.
 ///
 /// ```
 /// # // SAFETY: nothing bound to a thread is used.
@@ -97,6 +94,7 @@ pub struct Builder {
     name: Option<Arc<str>>,
     stack_bytes: Option<usize>,
     context: Option<Context>,
+    priority: Priority,
 }
 
 impl Builder {
@@ -114,6 +112,12 @@ impl Builder {
     /// A stack of another size than the runtime's: bytes, rounded up to a class (64 KiB, 256 KiB, 1 MiB, 8 MiB).
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Another priority than [`Priority::Normal`].
+    pub fn priority(mut self, priority: Priority) -> Builder {
+        self.priority = priority;
         self
     }
 
@@ -135,7 +139,7 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        spawn_here(closure, self.extra()?, Location::caller())
+        spawn_here(closure, self.birth(Location::caller())?)
     }
 
     pub(crate) fn spawn_on<F, T>(
@@ -148,21 +152,24 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let extra = self.extra()?;
+        let birth = self.birth(at)?;
         // SAFETY: the closure and its result are 'static and Send.
-        unsafe { spawn_foreign(shared, closure, (), at, extra) }
+        unsafe { spawn_foreign(shared, closure, (), birth) }
     }
 
     #[inline]
-    pub(super) fn extra(self) -> Result<Option<Box<Extra>>, SpawnError> {
-        if self.name.is_none() && self.stack_bytes.is_none() && self.context.is_none() {
-            return Ok(None);
-        }
-        self.some_extra().map(Some)
+    pub(super) fn birth(self, at: &'static Location<'static>) -> Result<Birth, SpawnError> {
+        let priority = self.priority;
+        let extra = if self.name.is_none() && self.stack_bytes.is_none() && self.context.is_none() {
+            None
+        } else {
+            Some(self.extra()?)
+        };
+        Ok(Birth { at, priority, extra })
     }
 
     #[cold]
-    fn some_extra(self) -> Result<Box<Extra>, SpawnError> {
+    fn extra(self) -> Result<Box<Extra>, SpawnError> {
         let class = match self.stack_bytes {
             None => None,
             Some(bytes) => {
@@ -200,11 +207,15 @@ impl Inside {
         task: TaskRef,
         closure: F,
         ending: E,
-        at: &'static Location<'static>,
-        extra: Option<Box<Extra>>,
+        birth: Birth,
     ) -> JoinHandle<T> {
+        let ordinary = birth.priority == Priority::Normal;
         // SAFETY: as our caller says.
-        let handle = unsafe { self.start_held(task, closure, ending, at, extra) };
+        let handle = unsafe { self.start_held(task, closure, ending, birth) };
+        if !ordinary {
+            self.shared().inject(task);
+            return handle;
+        }
         // SAFETY: we hold the processor.
         let displaced = unsafe { self.processor().queue.replace_next(task.0) };
         if let Some(displaced) = displaced {
@@ -224,8 +235,7 @@ impl Inside {
         task: TaskRef,
         closure: F,
         ending: E,
-        at: &'static Location<'static>,
-        extra: Option<Box<Extra>>,
+        birth: Birth,
     ) -> JoinHandle<T> {
         let runtime = self.runtime();
         let own = self.own();
@@ -234,7 +244,7 @@ impl Inside {
             own.ids.next().expect("a block of ids is not empty")
         });
         // SAFETY: the entry was free, so it and its storage are ours.
-        unsafe { init(task, id, closure, ending, at, extra) };
+        unsafe { init(task, id, closure, ending, birth) };
         self.processor().counters.spawned.add(1);
         JoinHandle::new(task)
     }
@@ -248,8 +258,7 @@ pub(crate) unsafe fn spawn_foreign<F: FnOnce() -> T, T, E: Ending>(
     shared: &Shared,
     closure: F,
     ending: E,
-    at: &'static Location<'static>,
-    extra: Option<Box<Extra>>,
+    birth: Birth,
 ) -> Result<JoinHandle<T>, SpawnError> {
     check_open(shared)?;
     let Some(task) = shared.slab.take_foreign(NonNull::from(shared)) else {
@@ -261,7 +270,7 @@ pub(crate) unsafe fn spawn_foreign<F: FnOnce() -> T, T, E: Ending>(
     };
     let id = shared.reserve_ids(1).start;
     // SAFETY: the entry was free, so it and its storage are ours.
-    unsafe { init(task, id, closure, ending, at, extra) };
+    unsafe { init(task, id, closure, ending, birth) };
     let handle = JoinHandle::new(task);
     if !shared.try_inject_new(task) {
         // SAFETY: it was on no queue, so it never runs.
