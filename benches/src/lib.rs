@@ -6,6 +6,7 @@
 //! An operation is a function of a runtime and a number: it does its work that many times and gives the time that
 //! took. What has to be set up first is not in the time.
 
+mod pooling;
 mod spawning;
 mod stealing;
 mod switching;
@@ -44,9 +45,10 @@ type Line = (&'static str, usize, How);
 
 /// Every operation, in the order in which the benchmarks run them.
 pub fn operations() -> Vec<Operation> {
-    let groups: [(&'static str, Vec<Line>); 7] = [
+    let groups: [(&'static str, Vec<Line>); 8] = [
         ("switch", switching::operations()),
         ("spawn", spawning::operations()),
+        ("pool", pooling::operations()),
         ("yield_now", waking::yields()),
         ("park", waking::parks()),
         ("steal", stealing::operations()),

@@ -14,6 +14,7 @@ pub(crate) mod handle;
 pub(crate) mod header;
 pub(crate) mod join_word;
 mod no_park;
+mod pool;
 mod priority;
 pub(crate) mod scope;
 pub(crate) mod scope_count;
@@ -23,6 +24,7 @@ pub(crate) mod state;
 
 pub use handle::{Task, TaskId};
 pub use no_park::no_park;
+pub use pool::{Pool, SubmitError};
 pub use priority::Priority;
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use spawn::{Builder, JoinHandle, spawn, try_spawn};
