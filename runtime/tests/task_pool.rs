@@ -86,8 +86,8 @@ fn a_full_queue_hands_the_job_back() {
             .unwrap_err();
         assert!(error.is_timeout(), "{error}");
         let job = error.into_inner();
-        let late = bast::time::timeout(Duration::from_millis(1), || pool.submit(job));
-        let Err(SubmitError::TimedOut(job)) = late.unwrap_err().into_inner() else {
+        let late = bast::time::timeout(Duration::from_millis(1), || pool.submit(job).map_err(Box::new));
+        let Err(SubmitError::TimedOut(job)) = late.unwrap_err().into_inner().map_err(|error| *error) else {
             panic!("the deadline is not seen, or taken for a closed pool")
         };
         job();

@@ -27,6 +27,7 @@ pub(crate) mod idle;
 pub(crate) mod inside;
 pub(crate) mod local_queue;
 pub(crate) mod park;
+mod pick;
 pub(crate) mod priority;
 pub(crate) mod processor;
 pub(crate) mod reactor;
