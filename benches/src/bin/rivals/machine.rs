@@ -21,6 +21,8 @@ pub(crate) struct Machine {
     pub(crate) tokio: String,
     pub(crate) may: String,
     pub(crate) corosensei: String,
+    pub(crate) crossbeam: String,
+    pub(crate) flume: String,
 }
 
 impl Machine {
@@ -46,6 +48,8 @@ impl Machine {
             tokio: locked("tokio"),
             may: locked("may"),
             corosensei: locked("corosensei"),
+            crossbeam: locked("crossbeam-channel"),
+            flume: locked("flume"),
         }
     }
 }

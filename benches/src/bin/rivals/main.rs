@@ -1,4 +1,4 @@
-//! The same work for bast, Go, tokio and may, side by side in one run.
+//! The same work for bast, Go, tokio and may, and where they apply crossbeam-channel and flume, side by side in one run.
 //!
 //! `cargo run --release -p bast-benches --bin rivals -- [--only NAME[,NAME]] [--repeat N] [--json FILE]`
 //!

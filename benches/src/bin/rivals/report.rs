@@ -62,8 +62,10 @@ pub(crate) struct Line {
     pub(crate) go: Option<f64>,
     pub(crate) tokio: Option<f64>,
     pub(crate) may: Option<f64>,
+    pub(crate) crossbeam: Option<f64>,
+    pub(crate) flume: Option<f64>,
     pub(crate) control: Option<f64>,
-    /// bast divided by the best of go, tokio and may.
+    /// bast divided by the best of all others but the control.
     pub(crate) ratio_to_best: Option<f64>,
     pub(crate) best_rival: Option<System>,
     /// bast divided by the control.
@@ -133,6 +135,8 @@ impl Line {
             go: of(System::Go),
             tokio: of(System::Tokio),
             may: of(System::May),
+            crossbeam: of(System::Crossbeam),
+            flume: of(System::Flume),
             control: of(System::Control),
             ratio_to_best,
             best_rival: best.map(|(system, _)| system),
@@ -153,6 +157,8 @@ impl Line {
             System::Go => self.go,
             System::Tokio => self.tokio,
             System::May => self.may,
+            System::Crossbeam => self.crossbeam,
+            System::Flume => self.flume,
             System::Control => self.control,
         }
     }

@@ -12,11 +12,29 @@ pub(crate) enum System {
     Go,
     Tokio,
     May,
+    /// On threads.
+    Crossbeam,
+    /// On threads.
+    Flume,
     Control,
 }
 
 impl System {
-    pub(crate) const ALL: [System; 5] = [
+    pub(crate) const ALL: [System; 7] = [
+        System::Bast,
+        System::Go,
+        System::Tokio,
+        System::May,
+        System::Crossbeam,
+        System::Flume,
+        System::Control,
+    ];
+
+    /// All that schedule tasks.
+    pub(crate) const RUNTIMES: &'static [System] = &[System::Bast, System::Go, System::Tokio, System::May];
+
+    /// The runtimes, and the control.
+    pub(crate) const RUNTIMES_AND_CONTROL: &'static [System] = &[
         System::Bast,
         System::Go,
         System::Tokio,
@@ -24,12 +42,19 @@ impl System {
         System::Control,
     ];
 
-    /// All that schedule tasks.
-    pub(crate) const RUNTIMES: &'static [System] = &[System::Bast, System::Go, System::Tokio, System::May];
+    /// The runtimes, and the channels of threads.
+    pub(crate) const RUNTIMES_AND_THREADS: &'static [System] = &[
+        System::Bast,
+        System::Go,
+        System::Tokio,
+        System::May,
+        System::Crossbeam,
+        System::Flume,
+    ];
 
     /// One of those that bast is compared with; the control says how near the limit all are.
     pub(crate) fn is_rival(self) -> bool {
-        matches!(self, System::Go | System::Tokio | System::May)
+        !matches!(self, System::Bast | System::Control)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -38,6 +63,8 @@ impl System {
             System::Go => "go",
             System::Tokio => "tokio",
             System::May => "may",
+            System::Crossbeam => "crossbeam",
+            System::Flume => "flume",
             System::Control => "control",
         }
     }

@@ -34,17 +34,19 @@ pub(crate) fn print(report: &Report) {
         machine.load_average
     );
     println!(
-        "{}; {}; tokio {}, may {}, corosensei {}.\n",
+        "{}; {}; tokio {}, may {}, corosensei {}, crossbeam-channel {}, flume {}.\n",
         machine.rustc,
         machine.go.as_deref().unwrap_or("no go"),
         machine.tokio,
         machine.may,
-        machine.corosensei
+        machine.corosensei,
+        machine.crossbeam,
+        machine.flume
     );
     println!(
-        "| row | unit | bast | Go | tokio | may | control | bast : best rival | bast : control | verdict |"
+        "| row | unit | bast | Go | tokio | may | crossbeam | flume | control | bast : best rival | bast : control | verdict |"
     );
-    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|---|");
+    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|");
     report.rows.iter().for_each(|line| println!("{}", markdown(line)));
     println!("\n± is half the range over the repeats. {}", summary(report));
     for (row, notes) in &report.notes {

@@ -1,8 +1,11 @@
 //! The rows: one file each, the same work for every system.
 
+mod channel;
 mod foreign;
+mod locking;
 mod parked;
 mod pingpong;
+mod selecting;
 mod skynet;
 mod sleep;
 mod spawn;
@@ -78,6 +81,15 @@ pub(crate) fn all() -> Vec<Row> {
         sleep::ROW,
         skynet::ROW,
         parked::ROW,
+        channel::RENDEZVOUS,
+        channel::ONE_TO_ONE,
+        channel::EIGHT_TO_EIGHT,
+        selecting::TWO,
+        selecting::EIGHT,
+        locking::TWO,
+        locking::EIGHT,
+        locking::SIXTY_FOUR,
+        locking::READ_MOSTLY,
     ];
     rows.extend(served::ECHO);
     rows.extend([switch::ROW, timer::RESET, timer::RESET_WAITED, steal::ROW]);

@@ -137,6 +137,6 @@ fn measure(run: &Run) -> Values {
             bell.ring(wakes, || woken.unpark());
             task.join().expect("the woken thread ends well")
         }
-        System::Go => not_for(run.system),
+        system => not_for(system),
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn serve(system: System, buffer_bytes: usize, work: Work) -> Result<(
         System::May => on_may::serve(buffer_bytes, work),
         System::Control => by_hand::serve(buffer_bytes, work),
         System::Go => return Err("go has a program of its own".to_owned()),
+        System::Crossbeam | System::Flume => return Err(format!("{system} serves nobody")),
     };
     served.map_err(|error| format!("the {system} server: {error}"))
 }
