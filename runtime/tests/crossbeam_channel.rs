@@ -187,24 +187,27 @@ fn cases_of_one_channel_are_chosen_fairly() {
     });
 }
 
-/// Two senders without a buffer: a select over both takes from each.
+/// Two senders without a buffer: a select over both takes from each. How often depends on which of them is back in time;
+/// but neither may be left out for ever.
 #[test]
 fn senders_who_wait_are_chosen_fairly() {
     everywhere(|go| {
-        let rounds = 1_000;
         let (a, from_a) = rendezvous();
         let (b, from_b) = rendezvous();
         let senders = [a, b].map(|end| go.spawn(move || while end.send(()).is_ok() {}));
         let mut hits = [0; 2];
-        for _ in 0..rounds {
+        for _ in 0..1_000_000 {
             select! {
                 recv(from_a) -> got => { got.unwrap(); hits[0] += 1 }
                 recv(from_b) -> got => { got.unwrap(); hits[1] += 1 }
             }
+            if hits.iter().all(|&hits| hits >= 50) {
+                break;
+            }
         }
         drop((from_a, from_b));
         senders.into_iter().for_each(|sender| sender.join());
-        assert!(hits.iter().all(|&hits| hits >= rounds / 20), "{hits:?}");
+        assert!(hits.iter().all(|&hits| hits >= 50), "{hits:?}");
     });
 }
 
