@@ -81,6 +81,8 @@ pub mod time;
 #[cfg(not(bast_loom))]
 mod util;
 
+pub use sync::block_on::block_on;
+
 #[cfg(not(bast_loom))]
 mod exports {
     pub use crate::blocking::blocking;

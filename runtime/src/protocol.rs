@@ -15,3 +15,5 @@ pub mod local_queue;
 pub mod scope_count;
 #[path = "task/state.rs"]
 pub mod state;
+#[path = "task/waker_slot.rs"]
+pub mod waker_slot;

@@ -526,6 +526,8 @@ fn run_current(inside: Inside) -> Inside {
         None => run(),
         Some(extra) => run_with(extra, run),
     };
+    // SAFETY: the join word gave the token to us.
+    let waiter = waiter.filter(|&token| !unsafe { super::park::wake_future(token) });
     let mut inside = Inside::enter_to_finish();
     if let Some(token) = waiter {
         super::park::wake_token(token, Some(&mut inside));

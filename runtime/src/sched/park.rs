@@ -12,9 +12,10 @@ use crate::primitive::atomic::{Acquire, AtomicBool, Release};
 use crate::task::bound::{LIVE, UNTIL_CANCELLED};
 use crate::task::header::{Reason, TaskRef};
 use crate::task::state::{CommitPark, Unpark};
+use crate::task::waker_slot::WakerSlot;
 use crate::time::clock::{self, NEVER};
 use crate::time::heap::{self, Node};
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::thread::Thread;
 
 impl Inside {
@@ -147,11 +148,30 @@ pub(crate) fn is_over_for_thread(deadline: u64) -> bool {
     deadline != NEVER && (clock::has_come(deadline) || thread_over() != LIVE)
 }
 
-/// The task a token names, unless it names a thread.
+/// The task a token names, unless it names a thread or a future.
 #[inline]
 pub(super) fn task_of(token: usize) -> Option<TaskRef> {
-    // SAFETY: the token is not a thread's, so it came from `TaskRef::token`.
-    (token & THREAD == 0).then(|| unsafe { TaskRef::from_token(token) })
+    // SAFETY: the token is neither a thread's nor a slot's, so it came from `TaskRef::token`.
+    (token & THREAD == 0 && !WakerSlot::is_token(token)).then(|| unsafe { TaskRef::from_token(token) })
+}
+
+/// Wakes whoever a join word's token names, if that runs foreign code. Outside of the runtime. False: it does not, and
+/// [`wake_token`] is to be called, which may be done inside.
+///
+/// # Safety
+/// The token is the caller's (Rule 1 of [`WakerSlot`]), and used up by this if it says true.
+pub(crate) unsafe fn wake_future(token: usize) -> bool {
+    if !WakerSlot::is_token(token) {
+        return false;
+    }
+    // SAFETY: as our caller says.
+    let slot = unsafe { WakerSlot::from_token(token) };
+    // Its panic would be one of a task that is over, or of nobody's: the panic hook has reported it.
+    let _ = catch_unwind(AssertUnwindSafe(move || {
+        slot.wake();
+        drop(slot);
+    }));
+    true
 }
 
 /// Wakes whoever a token names, task or thread. `inside` if the caller is inside the runtime already.

@@ -12,9 +12,11 @@ use super::inside::Inside;
 use super::park::{enqueue, is_over_for_thread, thread_deadline};
 use super::worker::current_task;
 use crate::current;
+use crate::primitive::Arc;
 use crate::task::bound::{Bound, UNTIL_CANCELLED};
 use crate::task::header::{Reason, TaskRef};
 use crate::task::state::Unpark;
+use crate::task::waker_slot::WakerSlot;
 use crate::time::clock;
 use std::cell::OnceCell;
 use std::panic::Location;
@@ -29,6 +31,8 @@ const THREAD: usize = 1;
 pub(crate) struct Caller {
     /// None: a plain thread, or a waker that must not yield.
     inside: Option<Inside>,
+    /// It may wait: so it must be inside again after foreign code has run, however long that takes.
+    waits: bool,
     sleeper: OnceCell<Sleeper>,
 }
 
@@ -43,6 +47,7 @@ impl Caller {
     pub(crate) fn to_wait() -> Caller {
         Caller {
             inside: Inside::enter(),
+            waits: true,
             sleeper: OnceCell::new(),
         }
     }
@@ -52,6 +57,7 @@ impl Caller {
     pub(crate) fn to_wake() -> Caller {
         Caller {
             inside: Inside::try_enter(),
+            waits: false,
             sleeper: OnceCell::new(),
         }
     }
@@ -107,6 +113,19 @@ impl Caller {
             Some(inside) => inside.park_until(deadline, reason, at),
             None if deadline >= UNTIL_CANCELLED => std::thread::park(),
             None => std::thread::park_timeout(clock::until(deadline)),
+        }
+    }
+
+    /// Runs what is not ours to know: outside of the runtime.
+    fn outside(&mut self, foreign: impl FnOnce()) {
+        let was_inside = self.inside.take().is_some();
+        foreign();
+        if was_inside {
+            self.inside = if self.waits {
+                Inside::enter()
+            } else {
+                Inside::try_enter()
+            };
         }
     }
 
@@ -181,6 +200,8 @@ pub(crate) enum Wake {
     Task(TaskRef),
     /// A plain thread.
     Thread(Thread),
+    /// A future.
+    Future(Arc<WakerSlot>),
 }
 
 impl Wake {
@@ -195,11 +216,15 @@ impl Wake {
     /// Copies what is behind a token.
     ///
     /// # Safety
-    /// The token came from [`Caller::token`], and that caller is still there.
+    /// The token came from [`Caller::token`], and that caller is still there; or from [`WakerSlot::token`], and is used
+    /// up by this.
     #[inline]
     pub(crate) unsafe fn of(token: usize) -> Wake {
-        if token & THREAD == 0 {
-            // SAFETY: the token is not a thread's, so it came from `TaskRef::token`.
+        if WakerSlot::is_token(token) {
+            // SAFETY: as our caller says.
+            Wake::Future(unsafe { WakerSlot::from_token(token) })
+        } else if token & THREAD == 0 {
+            // SAFETY: the token is neither a slot's nor a thread's, so it came from `TaskRef::token`.
             Wake::Task(unsafe { TaskRef::from_token(token) })
         } else {
             // SAFETY: validity: the caller says that the sleeper is there. aliasing: shared borrow.
@@ -218,6 +243,16 @@ impl Wake {
                 }
             }
             Wake::Thread(thread) => thread.unpark(),
+            Wake::Future(slot) => caller.outside(|| {
+                slot.wake();
+                drop(slot); // perhaps with a waker in it
+            }),
         }
+    }
+
+    /// Does [`Wake::wake`] run foreign code?
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        matches!(self, Wake::Future(_))
     }
 }

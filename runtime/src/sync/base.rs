@@ -43,6 +43,7 @@ mod imp {
     use crate::primitive::UnsafeCell;
     use crate::primitive::atomic::{AtomicU64, Relaxed};
     pub use crate::protocol::bound::{Bound, LIVE, UNTIL_CANCELLED};
+    use crate::protocol::waker_slot::WakerSlot;
     use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
     use std::cell::RefCell;
     use std::panic::Location;
@@ -101,11 +102,12 @@ mod imp {
 
     /// What a waiting thread sleeps on.
     #[derive(Debug)]
-    struct Sleeper {
+    pub struct Sleeper {
         woken: Mutex<bool>,
         changed: Condvar,
     }
 
+    #[repr(align(8))]
     pub struct Caller {
         sleeper: Arc<Sleeper>,
         /// Written when the caller goes: loom reports a waker that comes to it later.
@@ -224,22 +226,39 @@ mod imp {
     }
 
     #[must_use]
-    pub struct Wake(Arc<Sleeper>);
+    pub enum Wake {
+        Caller(Arc<Sleeper>),
+        Future(Arc<WakerSlot>),
+    }
 
     impl Wake {
         /// # Safety
-        /// The token came from [`Caller::token`], and that caller is still there.
+        /// The token came from [`Caller::token`], and that caller is still there; or from [`WakerSlot::token`], and is
+        /// used up by this.
         pub unsafe fn of(token: usize) -> Wake {
+            if WakerSlot::is_token(token) {
+                // SAFETY: as our caller says.
+                return Wake::Future(unsafe { WakerSlot::from_token(token) });
+            }
             // SAFETY: validity: the caller says that it is there. aliasing: shared borrow.
             let caller = unsafe { &*(token as *const Caller) };
             // SAFETY: validity: as above. aliasing: written only when the caller goes, which loom checks.
             assert!(caller.here.with(|here| unsafe { *here }), "the waiter has gone");
-            Wake(caller.sleeper.clone())
+            Wake::Caller(caller.sleeper.clone())
         }
 
         pub fn wake(self, _: &mut Caller) {
-            *self.0.woken.lock().unwrap() = true;
-            self.0.changed.notify_one();
+            match self {
+                Wake::Caller(sleeper) => {
+                    *sleeper.woken.lock().unwrap() = true;
+                    sleeper.changed.notify_one();
+                }
+                Wake::Future(slot) => slot.wake(),
+            }
+        }
+
+        pub fn is_foreign(&self) -> bool {
+            matches!(self, Wake::Future(_))
         }
     }
 }

@@ -39,6 +39,7 @@ pub use super::channel_error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 pub use super::channel_iter::{IntoIter, Iter, TryIter};
+pub use super::recv_async::RecvAsync;
 #[cfg(not(bast_loom))]
 pub use super::timed::{after, at, tick};
 
@@ -204,7 +205,9 @@ impl<T> Sender<T> {
 
     /// True if there is no room; always without a buffer.
     pub fn is_full(&self) -> bool {
-        self.chan.capacity() == Some(self.len())
+        self.chan
+            .capacity()
+            .is_some_and(|capacity| self.len() >= capacity)
     }
 
     /// How many values can lie in the channel. None: any number.
@@ -263,6 +266,29 @@ impl<T> Receiver<T> {
             .map_err(RecvTimeoutError::of)
     }
 
+    /// As [`Receiver::recv`], for `async` code: on any executor, of this runtime ([`block_on`](crate::block_on)) or another.
+    ///
+    /// The future waits in the same queue as tasks and threads do. Dropping it loses nothing: a value that it had been
+    /// handed by then goes to the next receiver, or back into the channel before all others (on top of its capacity).
+    /// A deadline of [`time::timeout`](crate::time::timeout) does not end it; that is for the executor's own timers.
+    ///
+    /// Timers wake tasks, not futures: a moment of [`after`], [`at`] or [`tick`], and the deadline of a context, is waited
+    /// for by a task of its own or, outside of tasks, by a thread. Prefer the executor's timers there.
+    ///
+    /// ```
+    /// use bast::sync::channel;
+    /// # // SAFETY: nothing bound to a thread is used.
+    /// # unsafe { bast::run(|| {
+    /// let (sender, receiver) = channel::bounded(1);
+    /// bast::spawn(move || sender.send("from a task"));
+    /// let received = bast::block_on(async { receiver.recv_async().await });
+    /// assert_eq!(received, Ok("from a task"));
+    /// # }) }
+    /// ```
+    pub fn recv_async(&self) -> RecvAsync<'_, T> {
+        RecvAsync::new(self)
+    }
+
     #[inline]
     fn take(&self, limit: Limit, at: &'static Location<'static>) -> Result<T, Stop> {
         match &self.source {
@@ -316,7 +342,7 @@ impl<T> Receiver<T> {
 
     /// True if there is no room; always without a buffer.
     pub fn is_full(&self) -> bool {
-        self.capacity() == Some(self.len())
+        self.capacity().is_some_and(|capacity| self.len() >= capacity)
     }
 
     /// How many values can lie in the channel. None: any number.

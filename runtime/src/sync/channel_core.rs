@@ -20,7 +20,8 @@
 //! A call that can be served serves itself and, in the same hold of the lock, the one that it makes ready: a sender
 //! writes into the first receiver's place; a receiver that takes from a full buffer moves the first sender's value into
 //! it. A waiter that is woken therefore has what it waited for, or the channel is closed, and never tries again: who
-//! waits first is served first, and values keep their order.
+//! waits first is served first, and values keep their order. A future that is dropped when it has been handed a value gives
+//! it back, to the next receiver or before all that lies in the buffer, on top of the capacity.
 //!
 //! # Ends
 //! Senders and receivers are counted. When the last of either kind goes the channel is closed, as by `close`. When the
@@ -148,6 +149,13 @@ impl<T> Buffer<T> {
         }
     }
 
+    fn push_front(&mut self, value: T) {
+        match self {
+            Buffer::Ring(ring) => ring.push_front(value),
+            Buffer::Blocks(blocks) => blocks.push_front(value),
+        }
+    }
+
     #[inline]
     fn pop(&mut self) -> Option<T> {
         match self {
@@ -240,6 +248,21 @@ impl<T> State<T> {
     }
 }
 
+impl<T> State<T> {
+    /// Takes back a value that one had received who cannot use it. Who is claimed is to be finished.
+    pub(crate) fn give_back(&mut self, value: T) -> Option<Claimed> {
+        let Some(receiver) = self.receivers.claim() else {
+            self.buffer.push_front(value);
+            return None;
+        };
+        // SAFETY: receivers of this channel wait with a slot of its type.
+        let slot = unsafe { slot_of::<T>(&receiver) };
+        // SAFETY: a waiting receiver's is empty, and the claim makes it ours.
+        unsafe { slot.put(value) };
+        Some(receiver)
+    }
+}
+
 /// What changes with every call.
 struct Hot<T> {
     lock: RawLock,
@@ -318,7 +341,7 @@ impl<T> Chan<T> {
     }
 
     #[inline]
-    fn hold(&self) -> Held<'_, T> {
+    pub(crate) fn hold(&self) -> Held<'_, T> {
         self.hot.lock.lock();
         Held(self)
     }

@@ -38,6 +38,7 @@ mod turn;
 mod unbounded;
 
 mod barrier;
+pub(crate) mod block_on;
 mod condvar;
 mod error;
 mod mutex;
@@ -47,6 +48,7 @@ mod once_lock;
 mod poison;
 mod raw_mutex;
 mod raw_rwlock;
+mod recv_async;
 mod rwlock;
 mod semaphore;
 mod wait_group;

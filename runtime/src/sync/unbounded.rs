@@ -57,18 +57,26 @@ impl<T> Blocks<T> {
         self.len += 1;
     }
 
+    /// A block without values, to go before `next`.
+    fn block(&mut self, next: Option<NonNull<Block<T>>>) -> NonNull<Block<T>> {
+        if let Some(mut spare) = self.spare.take() {
+            // SAFETY: validity: the spare block is allocated. aliasing: `&mut self`, and no other borrow is alive.
+            unsafe { spare.as_mut() }.next = next;
+            return spare;
+        }
+        let mut block = Box::<Block<T>>::new_uninit();
+        let fresh = block.as_mut_ptr();
+        // SAFETY: validity: a field of what was just allocated. aliasing: ours alone.
+        let place = unsafe { &raw mut (*fresh).next };
+        // SAFETY: as above.
+        unsafe { place.write(next) };
+        // SAFETY: validity: `next` is written, and the values need not be. aliasing: ours alone.
+        NonNull::from(Box::leak(unsafe { block.assume_init() }))
+    }
+
     #[cold]
     fn grow(&mut self) {
-        let block = self.spare.take().unwrap_or_else(|| {
-            let mut block = Box::<Block<T>>::new_uninit();
-            let fresh = block.as_mut_ptr();
-            // SAFETY: validity: a field of what was just allocated. aliasing: ours alone.
-            let next = unsafe { &raw mut (*fresh).next };
-            // SAFETY: as above.
-            unsafe { next.write(None) };
-            // SAFETY: validity: `next` is written, and the values need not be. aliasing: ours alone.
-            NonNull::from(Box::leak(unsafe { block.assume_init() }))
-        });
+        let block = self.block(None);
         match self.last {
             // SAFETY: validity: blocks of the list are allocated. aliasing: `&mut self`, no other borrow is alive.
             Some(last) => unsafe { (*last.as_ptr()).next = Some(block) },
@@ -79,6 +87,25 @@ impl<T> Blocks<T> {
         }
         self.last = Some(block);
         self.tail = 0;
+    }
+
+    /// Puts a value before all others.
+    #[cold]
+    pub(crate) fn push_front(&mut self, value: T) {
+        if self.len == 0 {
+            return self.push(value);
+        }
+        if self.head == 0 {
+            let block = self.block(self.first);
+            self.first = Some(block);
+            self.head = BLOCK;
+        }
+        let first = self.first.expect("a list with values has a first block");
+        // SAFETY: validity: blocks of the list are allocated. aliasing: `&mut self`, and no other borrow is alive.
+        let first = unsafe { &mut *first.as_ptr() };
+        self.head -= 1;
+        first.values[self.head].write(value);
+        self.len += 1;
     }
 
     /// Takes the oldest value.
@@ -143,7 +170,10 @@ mod tests {
             let mut model = VecDeque::new();
             for round in 0..2000 {
                 let growing = round / 250 % 2 == 0;
-                if rng.below(4) < if growing { 3 } else { 1 } {
+                if rng.below(16) == 0 {
+                    blocks.push_front(Box::new(round));
+                    model.push_front(Box::new(round));
+                } else if rng.below(4) < if growing { 3 } else { 1 } {
                     blocks.push(Box::new(round));
                     model.push_back(Box::new(round));
                 } else {

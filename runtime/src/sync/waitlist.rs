@@ -28,7 +28,8 @@
 //! 3. Between `claim` and `finish` the payload is the waker's: it reads or writes what the payload points to. Before
 //!    and after, it is the waiter's.
 //! 4. `finish` copies who is to be woken before it stores `DONE`, because the waiter may be gone from then on.
-//! 5. Nobody is woken under the lock: [`Wake::wake`] comes after it is released.
+//! 5. Nobody is woken under the lock: [`Wake::wake`] comes after it is released. Between `claim` and `finish` there are
+//!    only a few instructions of ours, so that who finds itself claimed may look again until it is done.
 //!
 //! `claim` unlinks, on its way, nodes whose choice is no longer open: another case won, or the waiter gives up and will
 //! find its node unlinked when it gets the lock. Their memory is there: their waiter cannot go before it had the lock
@@ -498,9 +499,18 @@ impl Batch {
 
     /// Finishes and wakes all. Not under a lock.
     pub fn finish(mut self, outcome: u8, caller: &mut Caller) {
+        // Wakers of futures are foreign code, which may wait for the end of a wait that is still in this batch: they
+        // come after all others. No memory is taken unless futures wait.
+        let mut foreign = Vec::new();
         while let Some(claimed) = self.pop() {
-            claimed.finish(outcome).wake(caller);
+            let wake = claimed.finish(outcome);
+            if wake.is_foreign() {
+                foreign.push(wake);
+            } else {
+                wake.wake(caller);
+            }
         }
+        foreign.into_iter().for_each(|wake| wake.wake(caller));
     }
 }
 

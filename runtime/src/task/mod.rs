@@ -12,6 +12,7 @@ pub(crate) mod bound;
 pub(crate) mod erased;
 pub(crate) mod handle;
 pub(crate) mod header;
+mod join_async;
 pub(crate) mod join_word;
 mod no_park;
 mod pool;
@@ -21,8 +22,10 @@ pub(crate) mod scope_count;
 pub(crate) mod slab;
 pub(crate) mod spawn;
 pub(crate) mod state;
+pub(crate) mod waker_slot;
 
 pub use handle::{Task, TaskId};
+pub use join_async::JoinFuture;
 pub use no_park::no_park;
 pub use pool::{Pool, SubmitError};
 pub use priority::Priority;

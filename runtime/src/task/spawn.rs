@@ -4,13 +4,13 @@ use super::Priority;
 use super::erased::{Birth, Ending, Outcome, Stored, complete, init};
 use super::handle::{Task, TaskId};
 use super::header::{Extra, Header, Reason, STORAGE_BYTES, TaskRef};
-use super::join_word::SetWaiter;
+use super::join_word::{JoinWord, SetWaiter};
 use super::slab;
 use crate::context::{Context, ContextError, own_end};
 use crate::error::{JoinError, SpawnError};
 use crate::primitive::atomic::Acquire;
 use crate::sched::inside::Inside;
-use crate::sched::park::{ThreadWaiter, thread_deadline, wake_token};
+use crate::sched::park::{ThreadWaiter, thread_deadline, wake_future, wake_token};
 use crate::sched::shared::Shared;
 use crate::time::clock::{self, NEVER};
 use bast_stack::StackClass;
@@ -416,7 +416,13 @@ impl<T> JoinHandle<T> {
         true
     }
 
-    fn take(self) -> Result<T, JoinError> {
+    /// For the future of a join.
+    pub(super) fn word(&self) -> &JoinWord {
+        &self.task.join
+    }
+
+    /// Takes the result, which is there.
+    pub(super) fn take(self) -> Result<T, JoinError> {
         debug_assert!(self.task.join.is_done(), "a result is taken before it is there");
         let handle = ManuallyDrop::new(self);
         // SAFETY: the join word says done, so the result is there and the handle's.
@@ -483,7 +489,10 @@ pub(crate) unsafe fn give_up(task: TaskRef, ran: bool) {
         unsafe { (table.abandon)(task, error) }
     };
     if let Some(waiter) = waiter {
-        wake_token(waiter, None);
+        // SAFETY: the join word gave the token to us.
+        if !unsafe { wake_future(waiter) } {
+            wake_token(waiter, None);
+        }
     }
     if !ran {
         release(task);

@@ -3,7 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod heap;
 mod interval;
-mod sleep;
+pub(crate) mod sleep;
 mod timeout;
 
 pub use interval::{Interval, Missed, interval};

@@ -4,7 +4,7 @@
 #[path = "../util/mod.rs"]
 mod util;
 
-pub(crate) use util::{Watchdog, on_each, run_on, wait_for};
+pub(crate) use util::{PROCESSORS, Watchdog, on_each, run_on, start_with, wait_for};
 
 use bast::Handle;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
