@@ -3,12 +3,14 @@
 //! LLVM takes a thread-local's address as constant within a function, and a task may be resumed on another thread in
 //! the middle of one. So the accessors are never inlined and return by value, and nothing borrowed from the
 //! thread-local crosses a call, let alone a switch (llvm-project#98479; `tests/tls_regression.rs` pins it with fat
-//! LTO). The cell is `const`-initialised and has no destructor, so it may be read in a signal handler.
+//! LTO). What says which worker this is is `const`-initialised and has no destructor, so it may be read in a signal
+//! handler.
 
 #![expect(clippy::disallowed_types, reason = "the one file with a thread-local")]
 
 use crate::sched::worker::Worker;
 use crate::task::bound::Bound;
+use crate::task_local::Locals;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::thread::LocalKey;
@@ -16,6 +18,7 @@ use std::thread::LocalKey;
 thread_local! {
     static WORKER: Cell<Option<NonNull<Worker>>> = const { Cell::new(None) };
     static HELD_RANKS: Cell<u32> = const { Cell::new(0) };
+    static LOCALS: Locals = Locals::default();
     static BOUND: Cell<Option<NonNull<Bound>>> = const { Cell::new(None) };
 }
 
@@ -43,6 +46,12 @@ pub(crate) fn thread_bound() -> Option<NonNull<Bound>> {
 #[inline(never)]
 pub(crate) fn set_thread_bound(bound: Option<NonNull<Bound>>) {
     BOUND.set(bound);
+}
+
+/// The task-local values of this thread, for when it runs no task. None: the thread is at its end.
+#[inline(never)]
+pub(crate) fn thread_locals() -> Option<NonNull<Locals>> {
+    LOCALS.try_with(|locals| NonNull::from(locals)).ok()
 }
 
 /// Ranks of the runtime locks this thread holds; a bit each. For the lock order check of debug builds.

@@ -77,6 +77,8 @@ mod sys;
 #[cfg(not(bast_loom))]
 pub mod task;
 #[cfg(not(bast_loom))]
+mod task_local;
+#[cfg(not(bast_loom))]
 pub mod time;
 #[cfg(not(bast_loom))]
 mod util;

@@ -2,7 +2,7 @@
 //!
 //! # The end of a task, in order
 //! 1. The closure has returned or panicked, or is dropped without having run; what it owned is gone.
-//! 2. The result is in the storage.
+//! 2. The result is in the storage, and task-local values are dropped.
 //! 3. The join word is completed. If the handle is gone the result is dropped here.
 //! 4. The [`Ending`] is dropped. From here on nothing of the task touches what its closure or its result borrowed,
 //!    except a join handle, which borrows as well: this is where a scope may end.
@@ -89,6 +89,7 @@ impl<F: FnOnce() -> T, T, E: Ending> Erased<F, T, E> {
         });
         // SAFETY: the closure was taken out, and the storage stays the task's until `join.complete`.
         unsafe { Stored::<Outcome<T>>::put(task, outcome) };
+        task.end_locals();
         // SAFETY: the result is there.
         unsafe { complete(task) } // and then the ending
     }
@@ -97,6 +98,7 @@ impl<F: FnOnce() -> T, T, E: Ending> Erased<F, T, E> {
         // SAFETY: the caller says that the closure never ran, so it is in the storage.
         let (closure, _ending) = unsafe { Stored::<(F, E)>::take(task) };
         let _ = catch_unwind(AssertUnwindSafe(|| drop(closure)));
+        task.end_locals();
         // SAFETY: as the caller says for `fail`.
         unsafe { Self::fail(task, error) };
         // SAFETY: the error is the result.
@@ -127,6 +129,7 @@ pub(super) unsafe fn complete(task: TaskRef) -> Option<usize> {
         Complete::Detached => {
             // SAFETY: the result is stored and nobody else will ask for it (Rule 3 of `header`).
             unsafe { (task.vtable().drop_result)(task) };
+            task.end_locals(); // what the result's destructor has made
             None
         }
     }

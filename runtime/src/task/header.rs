@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::error::JoinError;
 use crate::primitive::atomic::{Acquire, AtomicPtr, AtomicU32, AtomicU64, Relaxed, Release};
 use crate::sched::worker::Worker;
+use crate::task_local::Locals;
 use crate::time::clock::{self, NEVER};
 use bast_stack::{Saved, Stack, StackClass};
 use std::cell::{Cell, UnsafeCell};
@@ -80,6 +81,8 @@ pub(crate) struct Extra {
     pub(crate) context: Option<Context>,
     /// The worker that alone may run the task: it parked while panicking, or is locked to its thread. Null for none.
     pub(crate) bound_to: AtomicPtr<Worker>,
+    /// Task-local values. The running task's alone; before its first run the spawner's.
+    pub(crate) locals: Locals,
     /// The innermost context that was entered. The running task's alone.
     pub(crate) bound: Cell<Option<NonNull<Bound>>>,
     /// Where it has said that it must not park. The running task's alone.

@@ -24,6 +24,7 @@ pub(crate) mod spawn;
 pub(crate) mod state;
 pub(crate) mod waker_slot;
 
+pub use crate::task_local::{AccessError, LocalKey};
 pub use handle::{Task, TaskId};
 pub use join_async::JoinFuture;
 pub use no_park::no_park;

@@ -221,7 +221,8 @@ impl Base {
         closure: F,
         at: &'static Location<'static>,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let birth = builder.birth(at)?;
+        let mut birth = builder.birth(at)?;
+        crate::task_local::bequeath(&mut birth.extra);
         // SAFETY: validity: alive while the owner is, which waits. aliasing: shared borrow of a Sync type.
         let shared = unsafe { self.shared.as_ref() };
         let mut inside = Inside::enter();

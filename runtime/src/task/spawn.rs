@@ -12,6 +12,7 @@ use crate::primitive::atomic::Acquire;
 use crate::sched::inside::Inside;
 use crate::sched::park::{ThreadWaiter, thread_deadline, wake_future, wake_token};
 use crate::sched::shared::Shared;
+use crate::task_local;
 use crate::time::clock::{self, NEVER};
 use bast_stack::StackClass;
 use std::fmt;
@@ -64,7 +65,7 @@ where
 
 /// Spawns on the runtime of the calling task.
 #[inline]
-fn spawn_here<F, T>(closure: F, birth: Birth) -> Result<JoinHandle<T>, SpawnError>
+fn spawn_here<F, T>(closure: F, mut birth: Birth) -> Result<JoinHandle<T>, SpawnError>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
@@ -72,6 +73,11 @@ where
     let Some(mut inside) = Inside::enter() else {
         return Err(SpawnError::NO_RUNTIME);
     };
+    if inside.has_heirs() {
+        drop(inside); // values are cloned by code of the user's
+        task_local::bequeath(&mut birth.extra);
+        inside = Inside::enter().ok_or(SpawnError::NO_RUNTIME)?;
+    }
     let task = inside.reserve()?;
     // SAFETY: the closure and its result are 'static and Send; the entry was reserved.
     Ok(unsafe { inside.start(task, closure, (), birth) })
@@ -152,7 +158,8 @@ impl Builder {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let birth = self.birth(at)?;
+        let mut birth = self.birth(at)?;
+        task_local::bequeath(&mut birth.extra);
         // SAFETY: the closure and its result are 'static and Send.
         unsafe { spawn_foreign(shared, closure, (), birth) }
     }
