@@ -10,6 +10,7 @@
 
 pub(crate) mod bound;
 pub(crate) mod erased;
+mod group;
 pub(crate) mod handle;
 pub(crate) mod header;
 mod join_async;
@@ -25,6 +26,7 @@ pub(crate) mod state;
 pub(crate) mod waker_slot;
 
 pub use crate::task_local::{AccessError, LocalKey};
+pub use group::Group;
 pub use handle::{Task, TaskId};
 pub use join_async::JoinFuture;
 pub use no_park::no_park;

@@ -15,7 +15,7 @@
 //! 4. **The compiler** keeps what is lent alive for `'env`, and all that spawns within `'scope`, as in std: `'scope`
 //!    is any lifetime, chosen anew for each call, so nothing of it fits into what outlives the closure.
 
-use super::erased::Ending;
+use super::erased::{Birth, Ending};
 use super::handle::{Task, TaskId};
 use super::header::Reason;
 use super::scope_count::ScopeCount;
@@ -215,13 +215,11 @@ impl Base {
 
     /// # Safety
     /// What closure and result borrow outlives the scope, and both are Send.
-    unsafe fn spawn<F: FnOnce() -> T, T>(
+    pub(super) unsafe fn spawn<F: FnOnce() -> T, T>(
         &self,
-        builder: Builder,
         closure: F,
-        at: &'static Location<'static>,
+        mut birth: Birth,
     ) -> Result<JoinHandle<T>, SpawnError> {
-        let mut birth = builder.birth(at)?;
         crate::task_local::bequeath(&mut birth.extra);
         // SAFETY: validity: alive while the owner is, which waits. aliasing: shared borrow of a Sync type.
         let shared = unsafe { self.shared.as_ref() };
@@ -275,6 +273,11 @@ impl Drop for Member {
 }
 
 impl<'scope> Scope<'scope, '_> {
+    /// Without its lifetimes: who spawns by it keeps to them.
+    pub(super) fn base(&'scope self) -> &'scope Base {
+        &self.base
+    }
+
     /// Spawns a task that may borrow what outlives the scope, on the scope's runtime. From the closure of the scope,
     /// from its tasks, and from plain threads that borrow the scope.
     ///
@@ -330,8 +333,9 @@ impl Builder {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
+        let birth = self.birth(Location::caller())?;
         // SAFETY: both outlive `'scope`, which lasts until the scope is over, and are Send.
-        let handle = unsafe { scope.base.spawn(self, f, Location::caller()) }?;
+        let handle = unsafe { scope.base.spawn(f, birth) }?;
         Ok(ScopedJoinHandle {
             handle,
             base: &scope.base,

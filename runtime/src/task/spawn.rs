@@ -65,11 +65,24 @@ where
 
 /// Spawns on the runtime of the calling task.
 #[inline]
-fn spawn_here<F, T>(closure: F, mut birth: Birth) -> Result<JoinHandle<T>, SpawnError>
+fn spawn_here<F, T>(closure: F, birth: Birth) -> Result<JoinHandle<T>, SpawnError>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    // SAFETY: the closure and its result are 'static and Send.
+    unsafe { spawn_lent(closure, birth) }
+}
+
+/// As [`spawn_here`].
+///
+/// # Safety
+/// What closure and result borrow is valid for ever, and both are Send.
+#[inline]
+pub(super) unsafe fn spawn_lent<F: FnOnce() -> T, T>(
+    closure: F,
+    mut birth: Birth,
+) -> Result<JoinHandle<T>, SpawnError> {
     let Some(mut inside) = Inside::enter() else {
         return Err(SpawnError::NO_RUNTIME);
     };
@@ -79,7 +92,7 @@ where
         inside = Inside::enter().ok_or(SpawnError::NO_RUNTIME)?;
     }
     let task = inside.reserve()?;
-    // SAFETY: the closure and its result are 'static and Send; the entry was reserved.
+    // SAFETY: the entry was reserved; the rest is the caller's promise.
     Ok(unsafe { inside.start(task, closure, (), birth) })
 }
 
