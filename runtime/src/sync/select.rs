@@ -66,58 +66,76 @@ impl Wait {
 #[track_caller]
 pub fn choose<const N: usize>(cases: [AnyCase<'_>; N], wait: Wait) -> Option<usize> {
     let cases = cases.map(|case| case.0);
-    let mut orders = ([0; N], [0; N]);
+    let mut orders = ([0; N], [(0, 0); N]);
     let orders = Orders::new(&cases, &mut orders.0, &mut orders.1);
     select(&cases, orders, wait.0, Location::caller())
 }
 
-/// In which order cases are tried, and in which they are locked.
+/// The address of a case's lock, and the case.
+pub(super) type LockOf = (usize, u32);
+
+/// In which order cases are tried, and in which they are locked: in arrays of the caller's, worked out as far as they
+/// are needed. Most selects end with the first cases they try.
 pub(super) struct Orders<'a> {
-    tried: &'a [u32],
-    locked: &'a [u32],
+    tried: &'a mut [u32],
+    locked: &'a mut [LockOf],
+    random: u32,
 }
 
 impl<'a> Orders<'a> {
     /// In two arrays as long as `cases`.
-    pub(super) fn new(cases: &[&dyn Case], tried: &'a mut [u32], locked: &'a mut [u32]) -> Orders<'a> {
+    #[inline]
+    pub(super) fn new(cases: &[&dyn Case], tried: &'a mut [u32], locked: &'a mut [LockOf]) -> Orders<'a> {
         assert!(
             cases.len() < CASES_MAX as usize,
             "bast: a select has fewer than {CASES_MAX} cases"
         );
-        for index in 0..cases.len() {
-            tried[index] = index as u32;
-            locked[index] = index as u32;
+        for (index, place) in tried.iter_mut().enumerate() {
+            *place = index as u32;
         }
-        if cases.len() > 1 {
-            shuffle(tried, cases.iter().find_map(|case| case.draw()).unwrap_or(0));
-            if !cfg!(bast_plant = "select_unordered") {
-                locked.sort_unstable_by_key(|&index| cases[index as usize].lock_address());
-            }
+        let seed = match cases {
+            [] | [_] => None,
+            cases => cases.iter().find_map(|case| case.draw()),
+        };
+        Orders {
+            tried,
+            locked,
+            random: seed.unwrap_or(0) | 1,
         }
-        Orders { tried, locked }
     }
-}
 
-/// Fisher and Yates, with xorshift32.
-fn shuffle(order: &mut [u32], seed: u32) {
-    let mut x = seed | 1;
-    for last in (1..order.len()).rev() {
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        let other = ((u64::from(x) * (last as u64 + 1)) >> 32) as usize;
-        order.swap(last, other);
+    /// Draws the case that is tried as number `place`, from those not drawn yet (Fisher and Yates, with xorshift32).
+    #[inline]
+    fn draw(&mut self, place: usize) -> usize {
+        let x = &mut self.random;
+        *x ^= *x << 13;
+        *x ^= *x >> 17;
+        *x ^= *x << 5;
+        let left = (self.tried.len() - place) as u64;
+        let drawn = place + ((u64::from(*x) * left) >> 32) as usize;
+        self.tried.swap(place, drawn);
+        self.tried[place] as usize
+    }
+
+    /// Sorts the cases by their locks.
+    fn sort_locks(&mut self, cases: &[&dyn Case]) {
+        for (index, (place, case)) in self.locked.iter_mut().zip(cases).enumerate() {
+            *place = (case.lock_address(), index as u32);
+        }
+        if !cfg!(bast_plant = "select_unordered") {
+            self.locked.sort_unstable();
+        }
     }
 }
 
 /// The locks of all cases, held: each once.
 struct Locked<'a, 'c> {
     cases: &'a [&'c dyn Case],
-    order: &'a [u32],
+    order: &'a [LockOf],
 }
 
 impl<'a, 'c> Locked<'a, 'c> {
-    fn take(cases: &'a [&'c dyn Case], order: &'a [u32]) -> Self {
+    fn take(cases: &'a [&'c dyn Case], order: &'a [LockOf]) -> Self {
         let locked = Locked { cases, order };
         locked.each_lock(|case| case.lock());
         locked
@@ -126,11 +144,9 @@ impl<'a, 'c> Locked<'a, 'c> {
     /// One case of each lock, in the order of the addresses.
     fn each_lock(&self, mut f: impl FnMut(&dyn Case)) {
         let mut last = 0;
-        for &index in self.order {
-            let case = self.cases[index as usize];
-            let address = case.lock_address();
+        for &(address, index) in self.order {
             if address != last || cfg!(bast_plant = "select_lock_twice") {
-                f(case);
+                f(self.cases[index as usize]);
             }
             last = address;
         }
@@ -147,27 +163,28 @@ impl Drop for Locked<'_, '_> {
 /// See [`choose`].
 pub(super) fn select(
     cases: &[&dyn Case],
-    orders: Orders<'_>,
+    mut orders: Orders<'_>,
     limit: Limit,
     at: &'static Location<'static>,
 ) -> Option<usize> {
     let mut caller = Caller::to_wait();
-    if limit != Limit::Now && cases.len() > 1 {
-        for &index in orders.tried {
-            let case = cases[index as usize];
-            if attempt_alone(case, &mut caller) {
-                return Some(index as usize);
-            }
+    let alone_first = limit != Limit::Now && cases.len() > 1;
+    for place in 0..cases.len() {
+        let index = orders.draw(place);
+        if alone_first && attempt_alone(cases[index], &mut caller) {
+            return Some(index);
         }
     }
+    orders.sort_locks(cases);
+    let (tried, by_lock) = (&*orders.tried, &*orders.locked);
     let over = limit.deadline().min(caller.own_deadline());
     loop {
         let choice = Choice::new();
-        let locked = Locked::take(cases, orders.locked);
+        let locked = Locked::take(cases, by_lock);
         let mut served = None;
         // SAFETY: all locks are held, and no node is in a list.
         let ready = |&&index: &&u32| unsafe { cases[index as usize].attempt(&mut served) };
-        if let Some(&index) = orders.tried.iter().find(ready) {
+        if let Some(&index) = tried.iter().find(ready) {
             drop(locked);
             channel_core::wake(served, &mut caller);
             return Some(index as usize);
@@ -177,7 +194,7 @@ pub(super) fn select(
         }
         let locked = if cfg!(bast_plant = "select_wait_blindly") {
             drop(locked);
-            Locked::take(cases, orders.locked)
+            Locked::take(cases, by_lock)
         } else {
             locked
         };
@@ -186,7 +203,7 @@ pub(super) fn select(
             caller.refuse(Reason::Select, at);
         }
         // In the order of the draw: of two cases on one channel the first in its queue is served first.
-        for &index in orders.tried {
+        for &index in tried {
             let case = cases[index as usize];
             // SAFETY: all locks are held, and no node of this case is in a list. The cases are borrowed until we return,
             // and the choice lies in this frame; `wait` below is followed by taking out all nodes but the winner's.
@@ -204,7 +221,7 @@ pub(super) fn select(
         }
         // A moment that is due is tried once more, above; it, or a later one, may have gone to somebody else.
         if !base::has_come(due) || due > over {
-            return out_of_time(cases, orders.tried, limit);
+            return out_of_time(cases, tried, limit);
         }
     }
 }
@@ -212,11 +229,8 @@ pub(super) fn select(
 /// One case under its own lock.
 fn attempt_alone(case: &dyn Case, caller: &mut Caller) -> bool {
     let mut served = None;
-    case.lock();
-    // SAFETY: locked just now, and no node is in a list.
-    let won = unsafe { case.attempt(&mut served) };
-    // SAFETY: locked above.
-    unsafe { case.unlock() };
+    // SAFETY: no node is in a list.
+    let won = unsafe { case.attempt_alone(&mut served) };
     channel_core::wake(served, caller);
     won
 }
@@ -224,14 +238,9 @@ fn attempt_alone(case: &dyn Case, caller: &mut Caller) -> bool {
 /// Takes out all nodes but the winner's, which its waker took out.
 fn dequeue_but(cases: &[&dyn Case], won: Option<usize>) {
     for (index, case) in cases.iter().enumerate() {
-        if won == Some(index) {
-            continue;
+        if won != Some(index) {
+            case.dequeue_alone();
         }
-        case.lock();
-        // SAFETY: locked just now.
-        unsafe { case.dequeue() };
-        // SAFETY: locked above.
-        unsafe { case.unlock() };
     }
 }
 

@@ -179,9 +179,8 @@ impl<'a> Select<'a> {
             .enumerate()
             .filter_map(|(number, entry)| Some((number, &*entry.as_ref()?.case)))
             .unzip();
-        let mut orders = vec![0; 2 * cases.len()];
-        let (tried, locked) = orders.split_at_mut(cases.len());
-        let orders = Orders::new(&cases, tried, locked);
+        let (mut tried, mut locked) = (vec![0; cases.len()], vec![(0, 0); cases.len()]);
+        let orders = Orders::new(&cases, &mut tried, &mut locked);
         self.unasked = select(&cases, orders, limit, at).map(|won| numbers[won]);
         self.unasked
     }

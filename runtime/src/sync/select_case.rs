@@ -45,6 +45,30 @@ pub(crate) unsafe trait Case {
     /// The caller has the lock.
     unsafe fn dequeue(&self);
 
+    /// As [`Case::attempt`], under the case's own lock.
+    ///
+    /// # Safety
+    /// The node is in no list.
+    #[inline]
+    unsafe fn attempt_alone(&self, served: &mut Option<Claimed>) -> bool {
+        self.lock();
+        // SAFETY: locked just now; the node is in no list, says our caller.
+        let won = unsafe { self.attempt(served) };
+        // SAFETY: locked above.
+        unsafe { self.unlock() };
+        won
+    }
+
+    /// As [`Case::dequeue`], under the case's own lock.
+    #[inline]
+    fn dequeue_alone(&self) {
+        self.lock();
+        // SAFETY: locked just now.
+        unsafe { self.dequeue() };
+        // SAFETY: locked above.
+        unsafe { self.unlock() };
+    }
+
     /// When there will be something without anybody's doing.
     fn due(&self) -> u64;
 
