@@ -499,3 +499,33 @@ fn coming_and_going() {
         }
     });
 }
+
+/// The last of a context may be a task's: its values are dropped where their destructors may call bast, and a destructor
+/// that panics costs nothing.
+#[test]
+fn a_tasks_context_is_dropped_outside_the_runtime() {
+    struct Calls(bool);
+    static KEY: context::Key<Calls> = context::Key::new("calls");
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    impl Drop for Calls {
+        fn drop(&mut self) {
+            bast::task::yield_now();
+            DROPPED.fetch_add(1, Relaxed);
+            assert!(!self.0, "on purpose");
+        }
+    }
+    on_each(|| {
+        DROPPED.store(0, Relaxed);
+        for i in 0..20 {
+            let context = Context::background().with_value(&KEY, Calls(i % 5 == 0));
+            let task = bast::task::Builder::new()
+                .context(context)
+                .spawn(|| current().value(&KEY).is_some());
+            match i % 2 {
+                0 => assert!(task.unwrap().join().unwrap()),
+                _ => drop(task),
+            }
+        }
+        chan_util::wait_for(|| DROPPED.load(Relaxed) == 20);
+    });
+}

@@ -420,3 +420,25 @@ fn stress() {
         });
     }
 }
+
+/// A cancelled owner waits for its tasks all the same, without looking again and again.
+#[test]
+fn a_cancelled_owner_waits() {
+    on_each(|| {
+        let (context, canceller) = bast::context::Context::background().with_cancel();
+        canceller.cancel();
+        let ended = AtomicBool::new(false);
+        context.enter(|| {
+            bast::scope(|s| {
+                let handle = s.spawn(|| {
+                    // The context is not the task's.
+                    bast::time::sleep(Duration::from_millis(2));
+                    assert!(bast::context::check().is_ok());
+                    ended.store(true, Relaxed);
+                });
+                assert!(handle.join().unwrap_err().is_cancelled());
+            });
+        });
+        assert!(ended.load(Relaxed));
+    });
+}

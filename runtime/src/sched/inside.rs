@@ -16,6 +16,7 @@ use crate::task::slab;
 use crate::task::state::CommitPark;
 use bast_stack::{Saved, StackError, switch, switch_final};
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 /// Every so many rounds a worker looks at the global queue and the poller first.
@@ -508,10 +509,13 @@ unsafe extern "C" fn task_entry(arrived: usize) -> ! {
 /// Runs a task that was given more than a closure.
 #[cold]
 fn run_with<R>(extra: &Extra, run: impl FnOnce() -> R) -> R {
-    match &extra.context {
-        None => run(),
-        Some(context) => context.enter(run),
-    }
+    let Some(context) = extra.context.take() else {
+        return run();
+    };
+    let value = context.enter(run);
+    // Here, and not with the extra, which is freed inside the runtime: its values' destructors are the user's.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
+    value
 }
 
 /// Runs the current task's closure and hands over its result.

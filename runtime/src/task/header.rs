@@ -24,7 +24,7 @@ use crate::sched::worker::Worker;
 use crate::task_local::Locals;
 use crate::time::clock::{self, NEVER};
 use bast_stack::{Saved, Stack, StackClass};
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 use std::panic::Location;
@@ -77,8 +77,8 @@ pub(crate) struct Header {
 pub(crate) struct Extra {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) class: Option<StackClass>,
-    /// What it runs in from the beginning.
-    pub(crate) context: Option<Context>,
+    /// What it runs in from the beginning. The holder's, taken at the first run.
+    pub(crate) context: RefCell<Option<Context>>,
     /// The worker that alone may run the task: it parked while panicking, or is locked to its thread. Null for none.
     pub(crate) bound_to: AtomicPtr<Worker>,
     /// Task-local values. The running task's alone; before its first run the spawner's.

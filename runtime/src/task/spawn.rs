@@ -15,6 +15,7 @@ use crate::sched::shared::Shared;
 use crate::task_local;
 use crate::time::clock::{self, NEVER};
 use bast_stack::StackClass;
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -199,7 +200,7 @@ impl Builder {
         Ok(Box::new(Extra {
             name: self.name,
             class,
-            context: self.context,
+            context: RefCell::new(self.context),
             ..Extra::default()
         }))
     }
