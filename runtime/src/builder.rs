@@ -15,7 +15,8 @@ const PROCESSORS_MAX: usize = 1024;
 ///
 /// The environment overrides what the code says, so that a deployed program can be tuned: `BAST_MAXPROCS`
 /// (processors), `BAST_STACK_SIZE` (bytes, or with `K`/`M`), and `BAST_DEBUG` (`schedtrace=MILLISECONDS`,
-/// `scheddetail=1`, separated by commas).
+/// `scheddetail=1`, `tls=1`, separated by commas). `tls=1`, in builds with debug assertions, reports tasks that park while a
+/// pointer into thread-local storage lies on their stack; CAVEATS.md says what that is worth.
 ///
 /// ```
 /// // SAFETY: no value bound to a thread is alive across a call that can park.
@@ -58,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace: Duration,
     pub(crate) seed: u64,
     pub(crate) schedtrace: Option<Duration>,
+    #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "refused in such builds"))]
+    pub(crate) tls_check: bool,
     pub(crate) scheddetail: bool,
 }
 
@@ -250,6 +253,7 @@ impl Builder {
             shutdown_grace: self.shutdown_grace,
             seed: self.seed.unwrap_or_else(crate::time::clock::now),
             schedtrace: debug.schedtrace,
+            tls_check: debug.tls,
             scheddetail: debug.scheddetail,
         })
     }
@@ -288,6 +292,7 @@ fn parse_bytes(text: &str) -> Option<usize> {
 struct Debug {
     schedtrace: Option<Duration>,
     scheddetail: bool,
+    tls: bool,
 }
 
 impl Debug {
@@ -299,9 +304,13 @@ impl Debug {
                     debug.schedtrace = millis.parse().ok().map(Duration::from_millis);
                 }
                 Some(("scheddetail", "0" | "1")) => debug.scheddetail = setting.ends_with('1'),
+                Some(("tls", "1")) if !cfg!(debug_assertions) => {
+                    return Err("BAST_DEBUG: tls=1 needs a build with debug assertions".to_owned());
+                }
+                Some(("tls", "0" | "1")) => debug.tls = setting.ends_with('1'),
                 _ => {
                     return Err(format!(
-                        "BAST_DEBUG: `{setting}` is neither schedtrace=MILLISECONDS nor scheddetail=0|1"
+                        "BAST_DEBUG: `{setting}` is neither schedtrace=MILLISECONDS nor scheddetail=0|1 nor tls=0|1"
                     ));
                 }
             }
@@ -331,8 +340,13 @@ mod tests {
             read,
             Debug {
                 schedtrace: Some(Duration::from_secs(1)),
-                scheddetail: true
+                scheddetail: true,
+                tls: false,
             }
+        );
+        assert_eq!(
+            Debug::parse("tls=1").is_ok_and(|read| read.tls),
+            cfg!(debug_assertions)
         );
         assert!(Debug::parse("schedtrace=0").unwrap_err().contains("schedtrace"));
         assert!(Debug::parse("nonsense").is_err());

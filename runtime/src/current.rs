@@ -54,6 +54,26 @@ pub(crate) fn thread_locals() -> Option<NonNull<Locals>> {
     LOCALS.try_with(|locals| NonNull::from(locals)).ok()
 }
 
+/// Is this an address in one of ours? For the check that looks for others' (`sched::tls_check`).
+#[inline(never)]
+#[cfg(debug_assertions)]
+pub(crate) fn is_own_thread_local(address: usize) -> bool {
+    fn holds<T>(value: &T, address: usize) -> bool {
+        let start = std::ptr::from_ref(value) as usize;
+        (start..start + size_of::<T>().max(1)).contains(&address)
+    }
+    WORKER.with(|own| holds(own, address))
+        || HELD_RANKS.with(|own| holds(own, address))
+        || BOUND.with(|own| holds(own, address))
+        || LOCALS.try_with(|own| holds(own, address)).unwrap_or(false)
+}
+
+/// The address of one of ours.
+#[cfg(test)]
+pub(crate) fn own_thread_local() -> usize {
+    WORKER.with(|own| std::ptr::from_ref(own) as usize)
+}
+
 /// Ranks of the runtime locks this thread holds; a bit each. For the lock order check of debug builds.
 #[inline(never)]
 #[cfg_attr(

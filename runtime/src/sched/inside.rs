@@ -282,6 +282,8 @@ impl Inside {
 
     #[inline]
     fn leave_to(&mut self, settle: Settle, next: Option<TaskRef>) {
+        #[cfg(debug_assertions)]
+        self.check_thread_locals(settle);
         let worker = self.worker();
         let task = self.task();
         worker.settle.set(settle);

@@ -33,5 +33,7 @@ pub(crate) mod processor;
 pub(crate) mod reactor;
 pub(crate) mod shared;
 pub(crate) mod shutdown;
+#[cfg(debug_assertions)]
+mod tls_check;
 pub(crate) mod wait;
 pub(crate) mod worker;

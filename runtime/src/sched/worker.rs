@@ -53,6 +53,9 @@ pub(crate) struct Worker {
     pub(crate) woken: Cell<Vec<TaskRef>>,
     /// Looking into the poller before going to sleep found something the last time.
     pub(crate) poll_pays: Cell<bool>,
+    /// Where this thread's thread-locals lie; empty unless that is to be checked.
+    #[cfg(debug_assertions)]
+    pub(crate) tls_blocks: Vec<std::ops::Range<usize>>,
     pub(crate) shared: Arc<Shared>,
     // For others:
     /// Tells blocked from burning; for the monitor.
@@ -106,6 +109,12 @@ impl Worker {
             ready: Cell::new(Some(ReadyList::new())),
             woken: Cell::new(Vec::new()),
             poll_pays: Cell::new(true),
+            #[cfg(debug_assertions)]
+            tls_blocks: if shared.config.tls_check {
+                crate::sys::static_tls::blocks()
+            } else {
+                Vec::new()
+            },
             shared,
             cpu_clock: thread::own_cpu_clock(),
             parker: Parker::new(),

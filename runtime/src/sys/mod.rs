@@ -4,4 +4,6 @@ pub(crate) mod event;
 pub(crate) mod lock;
 pub(crate) mod membarrier;
 pub(crate) mod parker;
+#[cfg(debug_assertions)]
+pub(crate) mod static_tls;
 pub(crate) mod thread;
