@@ -22,9 +22,9 @@ fn a_moment_comes_once_and_not_early() {
     everywhere(|_| {
         let start = Instant::now();
         let receiver = after(SHORT);
-        let before = receiver.try_recv();
-        assert!(before == Err(TryRecvError::Empty) || start.elapsed() >= SHORT);
-        let moment = receiver.recv().unwrap();
+        let at_once = receiver.try_recv();
+        assert!(at_once == Err(TryRecvError::Empty) || start.elapsed() >= SHORT);
+        let moment = at_once.or_else(|_| receiver.recv()).unwrap();
         assert!(moment >= start + SHORT && Instant::now() >= moment);
         assert_eq!(
             receiver.try_recv(),
@@ -200,10 +200,10 @@ fn ticks_keep_their_beat() {
         }
         // What nobody received in time is left out, but for one.
         bast::time::sleep(20 * MS);
+        let woke = Instant::now();
         let late = ticks.recv().unwrap();
         assert!(late > *moments.last().unwrap() && late <= Instant::now());
-        let next = ticks.recv().unwrap();
-        assert!(next > late && next > Instant::now() - 20 * MS);
+        assert!(ticks.recv().unwrap() > woke, "those in between are left out");
         assert!(!ticks.is_closed() && !ticks.close());
     });
 }

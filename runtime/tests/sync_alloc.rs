@@ -59,13 +59,13 @@ fn asked_in(go: &Go, rounds: usize, make: &(dyn Fn() -> [Party; 2] + Sync)) -> u
 /// Many rounds allocate as much as few, but for what the process does beside it: a worker more, a list that grows.
 fn waits_without_allocating(what: &str, make: &(dyn Fn() -> [Party; 2] + Sync)) {
     const FEW: usize = 100;
-    const MANY: usize = 1100;
+    const MANY: usize = 4100;
     everywhere(|go| {
         let few = asked_in(go, FEW, make);
         let many = asked_in(go, MANY, make);
-        let each = (MANY - FEW) / 20;
+        let beside = (MANY - FEW) / 10;
         assert!(
-            many < few + each,
+            many < few + beside,
             "{what}: {few} allocations in {FEW} rounds, {many} in {MANY}"
         );
     });
