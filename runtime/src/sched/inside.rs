@@ -366,19 +366,20 @@ impl Inside {
         self.own().headers.give(task, pool);
     }
 
-    /// Lets others run; returns at once if nobody wants to.
-    pub(crate) fn yield_now(&mut self) {
+    /// Lets others run; returns at once if nobody wants to. False: the task must not leave its thread, and yielding is
+    /// only a courtesy.
+    pub(crate) fn yield_now(&mut self) -> bool {
         if std::thread::panicking() || !self.may_park() {
-            return; // such a task does not leave its thread, and yielding is only a courtesy
+            return false;
         }
         self.worker().marking.answered(YIELD);
         let next = self.pick();
-        if next.is_none() && !self.has_business_at_home() {
-            return;
+        if next.is_some() || self.has_business_at_home() {
+            self.processor().counters.yields.add(1);
+            let task = self.task();
+            self.leave_to(Settle::Yield(task), next);
         }
-        self.processor().counters.yields.add(1);
-        let task = self.task();
-        self.leave_to(Settle::Yield(task), next);
+        true
     }
 
     /// After a pick that found nothing: is there more to do at home than to come back?

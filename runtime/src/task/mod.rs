@@ -65,12 +65,14 @@ pub fn try_current() -> Option<Task> {
 #[track_caller]
 pub fn yield_now() {
     match Inside::enter() {
-        Some(inside) if !inside.may_park() => {
-            let since = inside.task().no_park();
-            drop(inside);
-            no_park::refuse("yield_now", since, Location::caller())
+        Some(mut inside) => {
+            if !inside.yield_now()
+                && let Some(since) = inside.task().no_park()
+            {
+                drop(inside);
+                no_park::refuse("yield_now", Some(since), Location::caller());
+            }
         }
-        Some(mut inside) => inside.yield_now(),
         None => std::thread::yield_now(),
     }
 }

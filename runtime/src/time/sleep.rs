@@ -32,7 +32,8 @@ pub(crate) fn sleep_to(due: u64, at: &'static Location<'static>) {
     let task = inside.task();
     let due = due.min(task.deadline.get());
     if task.is_over(due) {
-        return inside.yield_now();
+        inside.yield_now();
+        return;
     }
     if !inside.may_park() {
         inside.refuse(Reason::Sleep, at);
