@@ -41,6 +41,8 @@
 )]
 
 #[cfg(bast_loom)]
+mod on_loom;
+#[cfg(bast_loom)]
 mod primitive;
 #[cfg(bast_loom)]
 #[doc(hidden)]
@@ -55,8 +57,9 @@ mod chaos;
 pub mod context;
 #[cfg(not(bast_loom))]
 mod current;
-#[cfg(not(bast_loom))]
+#[cfg_attr(bast_loom, allow(dead_code, reason = "a model never fails so"))]
 mod error;
+pub mod guide;
 #[cfg(not(bast_loom))]
 mod metrics;
 #[cfg(not(bast_loom))]
@@ -74,11 +77,11 @@ mod sched;
 pub mod sync;
 #[cfg(not(bast_loom))]
 mod sys;
-#[cfg(not(bast_loom))]
+#[cfg_attr(bast_loom, path = "task/on_loom.rs")]
 pub mod task;
 #[cfg(not(bast_loom))]
 mod task_local;
-#[cfg(not(bast_loom))]
+#[cfg_attr(bast_loom, path = "time/on_loom.rs")]
 pub mod time;
 #[cfg(not(bast_loom))]
 mod util;
@@ -97,3 +100,5 @@ mod exports {
 }
 #[cfg(not(bast_loom))]
 pub use exports::*;
+#[cfg(bast_loom)]
+pub use on_loom::*;

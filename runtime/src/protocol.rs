@@ -1,4 +1,4 @@
-//! The protocol files, for the models in `loom-tests`. Under `--cfg bast_loom` they are all there is of this
+//! The protocol files, for the models in `loom-tests`. Under `--cfg bast_loom` they are all there is below `sync` of this
 //! crate: loom cannot switch stacks, and the rest needs `const` constructors that loom's atomics lack.
 
 #[path = "task/bound.rs"]

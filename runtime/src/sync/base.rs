@@ -40,11 +40,11 @@ mod imp {
         reason = "documented at the originals in `sched::wait`; a model uses its own subset"
     )]
 
-    use crate::primitive::UnsafeCell;
     use crate::primitive::atomic::{AtomicU64, Relaxed};
+    use crate::primitive::{Arc, UnsafeCell};
     pub use crate::protocol::bound::{Bound, LIVE, UNTIL_CANCELLED};
     use crate::protocol::waker_slot::WakerSlot;
-    use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+    use loom::sync::{Condvar, Mutex, MutexGuard};
     use std::cell::RefCell;
     use std::panic::Location;
     use std::ptr::NonNull;

@@ -49,6 +49,7 @@ use super::channel_core::{Chan, Limit, Stop};
 use super::timed::Timed;
 use crate::context::cancel::Cancel;
 use crate::primitive::Arc;
+use crate::primitive::model_is_over;
 use std::fmt;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
@@ -420,6 +421,9 @@ impl<T> Clone for Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         self.chan.remove_sender();
     }
 }
@@ -443,6 +447,9 @@ impl<T> Clone for Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         if let Some(chan) = self.chan() {
             chan.remove_receiver();
         }

@@ -53,6 +53,7 @@ mod rwlock;
 mod semaphore;
 mod wait_group;
 
+pub use crate::primitive::public::atomic;
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use error::TimedOut;

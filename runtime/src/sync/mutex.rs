@@ -3,6 +3,7 @@
 use super::base::{after, constructor};
 use super::poison::Flag;
 use super::raw_mutex::RawMutex;
+use crate::primitive::model_is_over;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -221,6 +222,9 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         self.mutex.poison.note(self.panicking);
         self.mutex.raw.unlock();
     }

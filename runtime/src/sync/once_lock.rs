@@ -2,6 +2,7 @@
 
 use super::base::constructor;
 use super::once::Once;
+use crate::primitive::model_is_over;
 use std::cell::{Cell, UnsafeCell};
 use std::convert::Infallible;
 use std::fmt;
@@ -145,6 +146,9 @@ impl<T> OnceLock<T> {
 
 impl<T> Drop for OnceLock<T> {
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         drop(self.take());
     }
 }

@@ -13,6 +13,7 @@ use super::channel_core::{Attempt, Chan, HANDED_OVER, Slot, wake};
 use super::waitlist::{Choice, Done, Node};
 #[cfg(not(bast_loom))]
 use super::{base::UNTIL_CANCELLED, timed::Timed};
+use crate::primitive::model_is_over;
 use crate::primitive::{Arc, yield_now};
 #[cfg(bast_loom)]
 use crate::protocol::waker_slot::WakerSlot;
@@ -262,6 +263,9 @@ impl<T> Future for RecvAsync<'_, T> {
 
 impl<T> Drop for RecvAsync<'_, T> {
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         if let State::Waiting(waiting) = std::mem::replace(&mut self.state, State::Idle) {
             match &self.receiver.source {
                 Source::Chan(chan) => leave(chan, waiting),

@@ -3,6 +3,7 @@
 use super::base::{NEVER, after, constructor};
 use super::poison::Flag;
 use super::raw_rwlock::{READ, RawRwLock, WRITE};
+use crate::primitive::model_is_over;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -284,6 +285,9 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         self.raw.unlock_read();
     }
 }
@@ -291,6 +295,9 @@ impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         self.lock.poison.note(self.panicking);
         self.lock.raw.unlock_write();
     }

@@ -5,6 +5,7 @@ use super::base::{Caller, NEVER};
 use super::channel::{Receiver, RecvError, SendError, Sender, Source};
 use super::channel_core::{Attempt, Chan, HANDED_OVER, Slot};
 use super::waitlist::{Choice, Claimed, Node, Waitlist};
+use crate::primitive::model_is_over;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 
@@ -117,6 +118,9 @@ impl<T> Hand<T> {
 
 impl<T> Drop for Hand<T> {
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         drop(self.take());
     }
 }

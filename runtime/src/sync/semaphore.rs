@@ -4,6 +4,7 @@ use super::base::{Caller, Lock, NEVER, Reason, after, constructor, leaf};
 use super::error::TimedOut;
 use super::waitlist::{Batch, Wait, Waitlist, wait_in};
 use crate::primitive::atomic::{Acquire, AtomicUsize, Ordering, Relaxed, Release};
+use crate::primitive::model_is_over;
 use std::fmt;
 use std::panic::Location;
 use std::ptr::without_provenance_mut;
@@ -357,6 +358,9 @@ macro_rules! permit {
 
         impl Drop for $name {
             fn drop(&mut self) {
+                if model_is_over() {
+                    return;
+                }
                 if self.permits > 0 {
                     self.semaphore.add_permits(self.permits);
                 }

@@ -4,6 +4,7 @@ use super::base::{Caller, Lock, NEVER, Reason, after, constructor, leaf};
 use super::error::TimedOut;
 use super::waitlist::{Wait, Waitlist, wait_in};
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicUsize, Ordering, Relaxed};
+use crate::primitive::model_is_over;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -245,6 +246,9 @@ impl Clone for WaitGroupMember {
 
 impl Drop for WaitGroupMember {
     fn drop(&mut self) {
+        if model_is_over() {
+            return;
+        }
         self.0.done();
     }
 }

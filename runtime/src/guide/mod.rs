@@ -1,0 +1,6 @@
+//! Pages to read. There is no code here.
+
+/// Checking code that is built on bast.
+pub mod checking {
+    #![doc = include_str!("checking.md")]
+}
