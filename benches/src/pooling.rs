@@ -4,7 +4,8 @@ use crate::How;
 use crate::spawning::timed;
 use bast::Runtime;
 use bast::sync::WaitGroup;
-use bast::task::{Pool, Priority};
+use bast::task::{Group, Pool, Priority};
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,11 @@ pub(crate) fn operations() -> Vec<(&'static str, usize, How)> {
             How::Batch(100_000, on_tasks),
         ),
         (
+            "jobs in a group of 4; 1 processor",
+            1,
+            How::Batch(100_000, in_a_group),
+        ),
+        (
             "jobs on tasks of high priority; 1 processor",
             1,
             How::Batch(100_000, on_urgent_tasks),
@@ -44,6 +50,17 @@ fn on_a_pool(runtime: &Runtime, count: u64) -> Duration {
             submitted.unwrap_or_else(|error| panic!("{error}"));
         }
         pool.close();
+    })
+}
+
+fn in_a_group(runtime: &Runtime, count: u64) -> Duration {
+    timed(runtime, || {
+        let group = Group::new().limit(TASKS);
+        for number in 0..count {
+            group.spawn(move || Ok::<_, Infallible>(black_box(number)));
+        }
+        let Ok(numbers) = group.wait();
+        assert_eq!(numbers.len() as u64, count);
     })
 }
 
