@@ -69,7 +69,7 @@ pub(crate) fn is_own_thread_local(address: usize) -> bool {
 }
 
 /// The address of one of ours.
-#[cfg(test)]
+#[cfg(all(test, debug_assertions, target_os = "linux"))]
 pub(crate) fn own_thread_local() -> usize {
     WORKER.with(|own| std::ptr::from_ref(own) as usize)
 }
