@@ -186,3 +186,27 @@ fn the_end_of_one_does_not_disturb_the_other() {
         worker.join().unwrap();
     });
 }
+
+/// Whoever wakes the last task of a runtime from outside may still be at its queue when the runtime is dropped.
+#[test]
+fn a_runtime_ends_as_soon_as_its_last_task_is_woken_from_outside() {
+    let waker = start_with(2);
+    let _watchdog = Watchdog::start("the waker", Some(waker.handle()));
+    for round in 0..500 {
+        let ends_at_once = start_with(1);
+        let (sender, receiver) = bast::sync::channel::rendezvous();
+        let wake = move || {
+            let task: bast::task::Task = receiver.recv().unwrap();
+            task.unpark();
+        };
+        let thread = (round % 2 == 0).then(|| std::thread::spawn(wake.clone()));
+        let task = thread.is_none().then(|| waker.spawn(wake).unwrap());
+        ends_at_once.run(move || {
+            sender.send(bast::task::current()).unwrap();
+            bast::task::park();
+        });
+        drop(ends_at_once);
+        thread.map_or(Ok(()), std::thread::JoinHandle::join).unwrap();
+        task.map_or(Ok(()), bast::JoinHandle::join).unwrap();
+    }
+}

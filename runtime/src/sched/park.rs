@@ -16,6 +16,7 @@ use crate::task::waker_slot::WakerSlot;
 use crate::time::clock::{self, NEVER};
 use crate::time::heap::{self, Node};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::Arc;
 use std::thread::Thread;
 
 impl Inside {
@@ -73,16 +74,27 @@ pub(crate) fn unpark(task: TaskRef) {
 /// Puts a task that has just become the caller's on a run queue: the local one if this worker is of its runtime.
 pub(super) fn enqueue(task: TaskRef, inside: Option<&mut Inside>) {
     match inside {
-        Some(inside) if task.belongs_to(inside.shared()) && inside.processor_if_held().is_some() => {
-            inside.ready(task);
+        Some(inside) if task.belongs_to(inside.shared()) => {
+            if inside.processor_if_held().is_some() {
+                inside.ready(task);
+            } else {
+                inside.shared().inject(task);
+            }
         }
-        _ => {
-            // None: its runtime ended between the unpark and this, and has reported the task as leaked.
-            let Some(runtime) = task.runtime() else { return };
-            // SAFETY: validity: a runtime that leaks a task is never freed. aliasing: shared borrow.
-            unsafe { runtime.as_ref() }.inject(task);
-        }
+        _ => enqueue_foreign(task),
     }
+}
+
+/// On the global queue of a runtime that may end, and be freed, as soon as the task runs: so it is held meanwhile.
+#[cold]
+fn enqueue_foreign(task: TaskRef) {
+    // None: its runtime ended between the unpark and this, and has reported the task as leaked.
+    let Some(runtime) = task.runtime() else { return };
+    // SAFETY: validity: the runtime lies in the Arc that `Shared::new` made; it is not freed before the task, which is
+    // ours, has run or was found to be in somebody's hands at the end, and then never. aliasing: counts only.
+    unsafe { Arc::increment_strong_count(runtime.as_ptr().cast_const()) };
+    // SAFETY: validity: as above. aliasing: the count was just raised for this Arc.
+    unsafe { Arc::from_raw(runtime.as_ptr().cast_const()) }.inject(task);
 }
 
 /// A plain thread that waits, on its own stack.

@@ -54,14 +54,21 @@ pub(crate) fn shut_down(shared: &Arc<Shared>) {
         let threads = std::mem::take(&mut *shared.threads.lock());
         threads.into_iter().for_each(|thread| drop(thread.join()));
     }
-    let (fresh, leaked) = sort_out(shared);
+    let Sorted {
+        fresh,
+        leaked,
+        in_hand,
+    } = sort_out(shared);
     for &task in &fresh {
         // SAFETY: it was on a queue, and nobody is left to run it. It has no stack, so it never ran.
         unsafe { give_up(task, false) }; // 5
     }
     if !leaked.is_empty() {
         report(&leaked);
-        std::mem::forget(Arc::clone(shared)); // arenas, processors and timers that leaked stacks point to
+    }
+    if in_hand || !leaked.is_empty() {
+        // Arenas, processors and timers that leaked stacks point to; the queue that a waker is about to use.
+        std::mem::forget(Arc::clone(shared));
     }
     for &task in &leaked {
         // SAFETY: nobody is left to run it. It has a stack, so it ran.
@@ -94,8 +101,18 @@ fn give_up_beside_busy_workers(shared: &Shared) {
     }
 }
 
-/// Tasks that never ran, and tasks that ran and have not ended. All workers are gone.
-fn sort_out(shared: &Shared) -> (Vec<TaskRef>, Vec<TaskRef>) {
+/// What is left of the tasks at the end.
+struct Sorted {
+    /// Never ran.
+    fresh: Vec<TaskRef>,
+    /// Ran, and have not ended.
+    leaked: Vec<TaskRef>,
+    /// There is one that never ran and that a waker has taken, who comes to queue it.
+    in_hand: bool,
+}
+
+/// All workers are gone.
+fn sort_out(shared: &Shared) -> Sorted {
     let mut queued: HashSet<usize> = shared.take_queued().into_iter().map(TaskRef::token).collect();
     for processor in &shared.processors {
         // SAFETY: all workers are gone, so every processor is ours.
@@ -103,15 +120,21 @@ fn sort_out(shared: &Shared) -> (Vec<TaskRef>, Vec<TaskRef>) {
             queued.insert(TaskRef(task).token());
         }
     }
-    let (mut fresh, mut leaked) = (Vec::new(), Vec::new());
+    let (mut fresh, mut leaked, mut in_hand) = (Vec::new(), Vec::new(), false);
     shared.slab.for_each(|task| {
         if !task.is_fresh() {
             leaked.push(task);
         } else if queued.contains(&task.token()) || task.state.try_hold() {
             fresh.push(task); // queued, or parked before it has begun
+        } else {
+            in_hand = true;
         }
     });
-    (fresh, leaked)
+    Sorted {
+        fresh,
+        leaked,
+        in_hand,
+    }
 }
 
 fn report(leaked: &[TaskRef]) {
