@@ -502,12 +502,11 @@ static NO_TASK: VTable = {
     }
 };
 
-#[cfg(test)]
+#[cfg(all(test, not(any(bast_asan, bast_tsan))))]
 mod tests {
     use super::Header;
 
     #[test]
-    #[cfg(not(any(bast_asan, bast_tsan)))]
     fn a_header_is_two_cache_lines() {
         assert_eq!(size_of::<Header>(), 128);
     }
