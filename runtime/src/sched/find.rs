@@ -211,7 +211,7 @@ impl Inside {
         // SAFETY: validity: the worker sleeps with the task on its stack, so its thread is alive. aliasing: shared.
         let owner = unsafe { owner.as_ref() };
         owner.hand(processor, false);
-        owner.wake(false);
+        owner.wake();
     }
 
     /// Leaves the processor idle, sleeps, and comes back with one (or because the runtime closes).

@@ -244,7 +244,10 @@ impl Shared {
     /// among the searching that the caller has claimed. False: none could be started; the place is given up and the
     /// processor idle again.
     fn run_processor(&self, processor: NonNull<Processor>, searching: bool) -> bool {
-        if hand_to_sleeper(self.lists.lock(), processor, searching).is_ok() {
+        if self
+            .hand_to_sleeper(self.lists.lock(), processor, searching)
+            .is_ok()
+        {
             return true;
         }
         // SAFETY: validity: `self` is inside the Arc that `Shared::new` made. aliasing: counts only.
@@ -257,6 +260,23 @@ impl Shared {
         }
     }
 
+    /// Hands `processor` to a sleeping worker; the lock comes back if there is none.
+    fn hand_to_sleeper<'a>(
+        &self,
+        mut lists: Guard<'a, Lists>,
+        processor: NonNull<Processor>,
+        searching: bool,
+    ) -> Result<(), Guard<'a, Lists>> {
+        let Some((worker, in_poller)) = pop_idle_worker(&mut lists) else {
+            return Err(lists);
+        };
+        // SAFETY: validity: a listed worker cannot end without this lock. aliasing: shared borrow.
+        unsafe { worker.as_ref() }.hand(processor, searching);
+        drop(lists);
+        wake_sleeper(self, worker, in_poller);
+        Ok(())
+    }
+
     /// No thread could be started for `processor`. As `run_processor` returns.
     ///
     /// While it was in nobody's hands others may have looked for an idle processor in vain, and publishers may have
@@ -266,7 +286,7 @@ impl Shared {
     fn leave_idle(&self, processor: NonNull<Processor>, searching: bool, error: &io::Error) -> bool {
         self.monitor.complain_once(error);
         chaos::point(chaos::Point::Sleep);
-        let mut lists = match hand_to_sleeper(self.lists.lock(), processor, searching) {
+        let mut lists = match self.hand_to_sleeper(self.lists.lock(), processor, searching) {
             Ok(()) => return true,
             Err(lists) => lists,
         };
@@ -451,21 +471,15 @@ impl Shared {
     }
 }
 
-/// Hands `processor` to a sleeping worker; the lock comes back if there is none.
-fn hand_to_sleeper<'a>(
-    mut lists: Guard<'a, Lists>,
-    processor: NonNull<Processor>,
-    searching: bool,
-) -> Result<(), Guard<'a, Lists>> {
-    let Some((worker, in_poller)) = pop_idle_worker(&mut lists) else {
-        return Err(lists);
-    };
-    // SAFETY: validity: a listed worker sleeps, so its thread is alive. aliasing: shared borrow.
-    let worker = unsafe { worker.as_ref() };
-    worker.hand(processor, searching);
-    drop(lists);
-    worker.wake(in_poller);
-    Ok(())
+/// Wakes a worker that was taken off the list of those that sleep; `in_poller` as it was then.
+pub(crate) fn wake_sleeper(shared: &Shared, worker: NonNull<Worker>, in_poller: bool) {
+    if in_poller {
+        shared.reactor.interrupt();
+    } else {
+        // SAFETY: validity: it sleeps in its parker until whoever took it off the list wakes it, which is here; the
+        // parker copes with a thread that is gone right after. aliasing: shared borrow.
+        unsafe { worker.as_ref() }.wake();
+    }
 }
 
 /// The worker that slept last, rather than the one in the poller; and whether it is that one.

@@ -11,7 +11,7 @@
 //!    an error, and a report names them.
 //! 7. The slab's chunks go back to the process; the rest is freed with the last reference, unless tasks leaked.
 
-use super::shared::{Shared, pop_idle_worker};
+use super::shared::{Shared, pop_idle_worker, wake_sleeper};
 use crate::blocking::handoff::CLOSE;
 use crate::primitive::atomic::{Acquire, SeqCst};
 use crate::task::header::TaskRef;
@@ -33,8 +33,7 @@ pub(crate) fn shut_down(shared: &Arc<Shared>) {
         worker.marking.ask(CLOSE); // 2
     }
     for (worker, in_poller) in sleeping {
-        // SAFETY: validity: the worker was on the idle list, so its thread sleeps until woken here. aliasing: shared.
-        unsafe { worker.as_ref() }.wake(in_poller);
+        wake_sleeper(shared, worker, in_poller);
     }
     let gone = || shared.workers_count() == shared.workers_bound_asleep.load(Acquire);
     let all_gone = shared.changed.wait(shared.config.shutdown_grace, gone); // 3

@@ -139,13 +139,12 @@ impl Worker {
         Some((processor, self.handed_searching.load(Relaxed)))
     }
 
-    /// Wakes the worker from its parker, or from the poller if it waits there.
-    pub(crate) fn wake(&self, in_poller: bool) {
-        if in_poller {
-            self.shared.reactor.interrupt();
-        } else {
-            self.parker.wake();
-        }
+    /// Wakes the worker from its parker. One that waits in the poller is woken by [`Reactor::interrupt`] instead, without
+    /// a look at the worker: it may have woken by itself, and be gone.
+    ///
+    /// [`Reactor::interrupt`]: super::reactor::Reactor::interrupt
+    pub(crate) fn wake(&self) {
+        self.parker.wake();
     }
 
     /// Sleeps until woken. By the worker itself.
