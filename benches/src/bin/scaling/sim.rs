@@ -51,7 +51,7 @@ pub(crate) struct Cpu {
     pub(crate) seen_tick: u32,
     pub(crate) searching: bool,
     pub(crate) started: bool,
-    /// Lies in the sleep of its worker, which [`Sim::wake_cpu`] ends.
+    /// Lies in the sleep of its worker.
     pub(crate) asleep: bool,
     pub(crate) in_poller: bool,
     /// Woken before it slept.
