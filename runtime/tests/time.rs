@@ -8,8 +8,8 @@
 mod util;
 
 use bast::time::{Missed, interval, sleep, sleep_until, timeout};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use util::{Gate, burn, on_each, on_each_64k, run_on, wait_for};
 
@@ -45,7 +45,7 @@ fn never_early() {
 #[test]
 fn the_order_of_waking_is_the_order_of_the_times() {
     run_on(1, || {
-        let woken = Arc::new(Mutex::new(Vec::new()));
+        let woken = Arc::new(std::sync::Mutex::new(Vec::new()));
         let start = Instant::now();
         let tasks: Vec<_> = (0..100_u32)
             .map(|i| {

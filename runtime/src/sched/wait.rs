@@ -6,8 +6,6 @@
 //! only then wakes ([`Wake::wake`]). A task's header never goes away (`task::header`), so a wake that comes late finds
 //! a task that does not wait, for which it is a spurious wake-up, and every waiter looks at its word again.
 
-#![allow(dead_code, reason = "for what is built on it")]
-
 use super::inside::Inside;
 use super::park::{enqueue, is_over_for_thread, thread_deadline};
 use super::worker::current_task;

@@ -59,7 +59,6 @@
         reason = "the model checker reaches these items from another package"
     )
 )]
-#![allow(dead_code, reason = "the waits in several lists come with `select`")]
 
 use super::base::{Caller, Guard, Lock, NEVER, Reason, Wake, constructor};
 use crate::primitive::UnsafeCell;
@@ -113,11 +112,6 @@ impl Choice {
     /// Open.
     pub fn new() -> Choice {
         Choice(AtomicU32::new(OPEN))
-    }
-
-    /// Open again, for another attempt. No node of it is in a list.
-    pub fn reset(&mut self) {
-        self.0 = AtomicU32::new(OPEN);
     }
 
     /// `OPEN -> CLAIMED(case)`; true for the one who wins. A waiter that finds one of its cases ready while it is
@@ -352,39 +346,6 @@ impl Waitlist {
         None
     }
 
-    /// As [`Waitlist::claim`], but passes over nodes of `own`, the caller's: a select that both sends to and receives
-    /// from one channel does not serve itself.
-    pub fn claim_other(&mut self, own: &Choice) -> Option<Claimed> {
-        let mut place = self.front;
-        while let Some(this) = place {
-            // SAFETY: validity: it is in the list, so it is there (Rule 2). aliasing: shared borrow.
-            let node = unsafe { this.as_ref() };
-            place = node.links(|links| links.next);
-            if std::ptr::eq(node.choice.as_ptr(), own) {
-                continue;
-            }
-            self.unlink(node);
-            if node.choice().claim(node.case) {
-                return Some(Claimed(this));
-            }
-        }
-        None
-    }
-
-    /// True if a waiter other than `own` still waits; racy with waiters that give up.
-    pub fn has_other(&self, own: &Choice) -> bool {
-        let mut place = self.front;
-        while let Some(this) = place {
-            // SAFETY: validity: it is in the list, so it is there (Rule 2). aliasing: shared borrow.
-            let node = unsafe { this.as_ref() };
-            if !std::ptr::eq(node.choice.as_ptr(), own) && node.choice().0.load(Relaxed) == OPEN {
-                return true;
-            }
-            place = node.links(|links| links.next);
-        }
-        false
-    }
-
     /// Takes all who still wait, in order.
     pub fn claim_all(&mut self) -> Batch {
         let mut batch = Batch::new();
@@ -435,11 +396,6 @@ impl Claimed {
     fn node(&self) -> &Node {
         // SAFETY: validity: claimed and not finished, so the waiter keeps it (Rule 2). aliasing: shared borrow.
         unsafe { self.0.as_ref() }
-    }
-
-    /// The number of its case.
-    pub fn case(&self) -> u32 {
-        self.node().case
     }
 
     /// What the waiter gave to [`Node::new`]: the caller's to use until `finish` (Rule 3).

@@ -148,12 +148,11 @@ mod order {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, debug_assertions))]
 mod tests {
     use super::{Lock, Rank};
 
     #[test]
-    #[cfg(debug_assertions)]
     #[should_panic(expected = "lock order broken")]
     fn order_is_checked() {
         let low = Lock::new(Rank::Scheduler, ());
