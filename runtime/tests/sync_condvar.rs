@@ -13,7 +13,7 @@ use chan_util::{LONG, SHORT, everywhere, on_each, settle, wait_for};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::time::Duration;
 
 /// What the parties share: `T` under the lock, and one condition.
@@ -179,6 +179,8 @@ fn a_time_limit_ends_the_wait() {
     everywhere(|go| {
         let pair = pair(0);
         let other = pair.clone();
+        let limits_are_over = Arc::new(AtomicBool::new(false));
+        let over = limits_are_over.clone();
         let party = go.spawn(move || {
             let held = other.0.lock().unwrap();
             let (held, result) = other.1.wait_timeout(held, SHORT).unwrap();
@@ -193,6 +195,7 @@ fn a_time_limit_ends_the_wait() {
                 .wait_timeout_while(held, SHORT, |value| *value != 0)
                 .unwrap();
             assert!(!result.timed_out(), "there was nothing to wait for");
+            over.store(true, Release);
             let (held, result) = other
                 .1
                 .wait_timeout_while(held, LONG, |value| *value == 0)
@@ -200,6 +203,9 @@ fn a_time_limit_ends_the_wait() {
             assert!(!result.timed_out());
             *held
         });
+        while !limits_are_over.load(Acquire) {
+            settle();
+        }
         (0..10).for_each(|_| settle());
         *pair.0.lock().unwrap() = 9;
         pair.1.notify_all();
