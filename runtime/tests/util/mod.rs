@@ -20,6 +20,8 @@ pub(crate) const PROCESSORS: [usize; 3] = [1, 2, 8];
 const HANG: Duration = Duration::from_secs(120);
 /// Set in child processes to the name of the test that started them.
 const CHILD: &str = "BAST_TEST_CHILD";
+/// Set to the emulator's command line when the tests run in one.
+const EMULATOR: &str = "BAST_EMULATED";
 
 /// Aborts the process when it lives too long, with the name of the test and what the runtime was doing. With
 /// `BAST_TEST_GDB=1` gdb prints all stacks first.
@@ -150,7 +152,17 @@ pub(crate) fn is_child(name: &str) -> bool {
 
 /// A command that runs the test `name` of this binary in a child process, where `is_child(name)` is true.
 pub(crate) fn child_command(name: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("the test's own path"));
+    let binary = std::env::current_exe().expect("the test's own path");
+    // An emulated program cannot start itself; its emulator can.
+    let mut command = match std::env::var(EMULATOR) {
+        Ok(emulator) => {
+            let mut words = emulator.split_whitespace();
+            let mut command = Command::new(words.next().expect("a command"));
+            command.args(words).arg(binary);
+            command
+        }
+        Err(_) => Command::new(binary),
+    };
     command
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(CHILD, name)
@@ -244,5 +256,5 @@ pub(crate) fn is_instrumented() -> bool {
 
 /// True under an emulator of another machine, whose memory and timing say nothing of ours.
 pub(crate) fn is_emulated() -> bool {
-    std::env::var_os("BAST_EMULATED").is_some()
+    std::env::var_os(EMULATOR).is_some()
 }
