@@ -119,6 +119,72 @@ fn of_two_unparks_neither_is_lost() {
     });
 }
 
+impl Task {
+    /// Runs the task, which waits in bast for its first news and then parks once, by itself, for the user's unpark.
+    fn run_to_permit(&self) {
+        loop {
+            self.touch();
+            let waited = self.news[0].load(Relaxed);
+            if waited && self.state.take_permit() {
+                assert!(self.news[1].load(Relaxed), "the permit came without its news");
+                return self.state.finish();
+            }
+            if !self.state.take_notification() && self.state.commit_park() == CommitPark::Parked {
+                return;
+            }
+        }
+    }
+
+    fn tell_and_permit(&self, tell: bool, permit: bool) {
+        if tell {
+            self.news[0].store(true, Relaxed);
+            if self.state.unpark() == Unpark::Enqueue {
+                self.run_to_permit();
+            }
+        }
+        if permit {
+            self.news[1].store(true, Relaxed);
+            if self.state.unpark_with_permit() == Unpark::Enqueue {
+                self.run_to_permit();
+            }
+        }
+    }
+
+    fn assert_done(&self) {
+        let state = self.state.snapshot();
+        assert_eq!(state, Snapshot::Done, "the task sleeps though it was unparked");
+    }
+}
+
+/// A wait of bast's own takes the token of both, and the user's park returns all the same (planted:
+/// `state_token_takes_permit`).
+#[test]
+fn a_wait_leaves_the_permit_to_the_next_park() {
+    loom::model(|| {
+        let task = Task::spawned();
+        let teller = task.clone();
+        let teller = thread::spawn(move || teller.tell_and_permit(true, true));
+        task.run_to_permit();
+        teller.join().unwrap();
+        task.assert_done();
+    });
+}
+
+/// The same with the two from different threads; a permit that comes without its news is `state_permit_relaxed`.
+#[test]
+fn a_permit_comes_beside_other_news() {
+    loom::model(|| {
+        let task = Task::spawned();
+        let tellers = [(true, false), (false, true)].map(|(tell, permit)| {
+            let task = task.clone();
+            thread::spawn(move || task.tell_and_permit(tell, permit))
+        });
+        task.run_to_permit();
+        tellers.into_iter().for_each(|teller| teller.join().unwrap());
+        task.assert_done();
+    });
+}
+
 #[test]
 fn a_parked_task_goes_to_one_of_two_unparkers() {
     loom::model(|| {

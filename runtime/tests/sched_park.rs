@@ -36,6 +36,48 @@ fn an_unpark_before_the_park_counts() {
     });
 }
 
+/// Whatever a task waits for between the unpark and the park: the permit is still there.
+#[test]
+fn no_other_wait_uses_up_the_permit() {
+    use bast::sync::{Mutex, channel};
+    let waits: [fn(); 5] = [
+        || bast::time::sleep(Duration::from_millis(1)),
+        || bast::spawn(yield_now).join().unwrap(),
+        || {
+            let (sender, receiver) = channel::rendezvous();
+            let other = bast::spawn(move || sender.send(()).unwrap());
+            receiver.recv().unwrap();
+            other.join().unwrap();
+        },
+        || {
+            let lock = Arc::new(Mutex::new(()));
+            let guard = lock.lock().unwrap();
+            let theirs = lock.clone();
+            let other = bast::spawn(move || drop(theirs.lock().unwrap()));
+            yield_now();
+            drop(guard);
+            drop(lock.lock().unwrap());
+            other.join().unwrap();
+        },
+        || bast::blocking(|| std::thread::sleep(Duration::from_millis(1))),
+    ];
+    on_each(move || {
+        for wait in waits {
+            current().unpark();
+            wait();
+            park();
+        }
+        // The token of the unpark and that of the value are one.
+        for _ in 0..200 {
+            let (sender, receiver) = channel::rendezvous::<Task>();
+            let other = bast::spawn(move || receiver.recv().unwrap().unpark());
+            sender.send(current()).unwrap();
+            park();
+            other.join().unwrap();
+        }
+    });
+}
+
 /// Two parties that pass a turn to and fro, each by parking until it is theirs; a lost wake-up hangs.
 fn ping_pong(rounds: usize, unpark_me: &Task, turn: &AtomicUsize, me: usize) {
     for _ in 0..rounds {

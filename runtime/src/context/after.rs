@@ -9,7 +9,7 @@ use super::Context;
 use super::cancel::Cancel;
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool};
 use crate::sched::inside::Inside;
-use crate::sched::park::unpark;
+use crate::sched::park::wake_token;
 use crate::sync::base::NEVER;
 use crate::sync::waitlist::{Choice, Node};
 use crate::task::erased::Birth;
@@ -174,7 +174,7 @@ impl AfterFunc {
         };
         let stopped = !after.taken.swap(true, AcqRel);
         if let Some(wakes) = after.wakes.get().filter(|_| stopped) {
-            unpark(wakes.task); // to drop what it holds
+            wake_token(wakes.task.token(), None); // to drop what it holds
         }
         stopped
     }

@@ -63,10 +63,11 @@ impl Inside {
     }
 }
 
-/// Makes a parked task runnable, or makes its next park return at once. From any thread, outside the runtime.
+/// The user's unpark: makes a parked task runnable, and its next `task::park` return at once. From any thread, outside
+/// the runtime.
 #[inline]
 pub(crate) fn unpark(task: TaskRef) {
-    if task.state.unpark() == Unpark::Enqueue {
+    if task.state.unpark_with_permit() == Unpark::Enqueue {
         enqueue(task, Inside::enter().as_mut());
     }
 }

@@ -83,8 +83,9 @@ pub fn checkpoint() {
     drop(Inside::enter()); // the entry looks
 }
 
-/// Parks the calling task until [`Task::unpark`]; returns at once if that came before. May return for no reason, so
-/// call it in a loop that looks at what it waits for, as with [`std::thread::park`].
+/// Parks the calling task until [`Task::unpark`]; returns at once if that came before, also if the task has waited for
+/// other things in between: unlike [`std::thread::park`]'s, its permit is used up by nothing else. May return for no
+/// reason, so call it in a loop that looks at what it waits for.
 ///
 /// ```
 /// # use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,10 +124,12 @@ fn park_for(deadline: u64, at: &'static Location<'static>) {
     let mut inside = inside();
     let task = inside.task();
     let deadline = deadline.min(task.deadline.get());
-    if !task.is_over(deadline) {
-        if !inside.may_park() {
-            inside.refuse(header::Reason::Park, at);
-        }
-        inside.park_until(deadline, header::Reason::Park, at);
+    if task.state.take_permit() || task.is_over(deadline) {
+        return;
     }
+    if !inside.may_park() {
+        inside.refuse(header::Reason::Park, at);
+    }
+    inside.park_until(deadline, header::Reason::Park, at);
+    task.state.take_permit();
 }

@@ -25,6 +25,12 @@
 //! | `PARKED` | on no queue; its registers are saved | whoever moves it to `SCHEDULED` |
 //! | `DONE` | finished, or its slab entry is free | the slab, once the reference count is zero |
 //!
+//! Beside the state the word has one bit, `PERMIT`, which no transition of the picture changes: `task::park` and
+//! `Task::unpark` are the user's, and everything in bast that waits parks the same task. A token only says "look again";
+//! whoever takes it looks at its own condition, and a channel that takes the token of a user's unpark would leave the
+//! user's next park waiting for ever. So [`State::unpark_with_permit`] leaves the bit as well, which only
+//! [`State::take_permit`] takes, and `init` and `finish` clear.
+//!
 //! There is no separate "parking" state: a task that has published itself and not yet committed is still
 //! `SCHEDULED`, so an unpark in that window leaves `NOTIFIED` behind and the commit finds it. The commit runs
 //! **after** the stack switch, on the next stack, so that `PARKED` always means "registers saved": whoever wins
@@ -54,6 +60,10 @@ const NOTIFIED: u32 = 1;
 const PARKED: u32 = 2;
 /// Finished; also the state of a free slab entry, so that a stale unpark finds nothing to do.
 const DONE: u32 = 3;
+/// The bits of the state.
+const STATE: u32 = 3;
+/// The user's own unpark, which no wait of bast uses up.
+const PERMIT: u32 = 4;
 
 // Planted bugs, off unless the build asks for one: the model must find each of them.
 const COMMIT: Ordering = if cfg!(bast_plant = "state_commit_relaxed") {
@@ -70,6 +80,18 @@ const HOLD: Ordering = if cfg!(bast_plant = "state_hold_relaxed") {
     Relaxed
 } else {
     AcqRel
+};
+
+const TAKE_PERMIT: Ordering = if cfg!(bast_plant = "state_permit_relaxed") {
+    Relaxed
+} else {
+    Acquire
+};
+
+const TOKEN_LEAVES: u32 = if cfg!(bast_plant = "state_token_takes_permit") {
+    !(NOTIFIED | PERMIT)
+} else {
+    !NOTIFIED
 };
 
 /// What `commit_park` found.
@@ -115,8 +137,21 @@ impl State {
     /// `NOTIFIED -> SCHEDULED`, by the running task; true if the token was there.
     #[inline]
     pub fn take_notification(&self) -> bool {
-        // Relaxed look first: parking tasks seldom hold a token. The swap then acquires it.
-        self.0.load(Relaxed) == NOTIFIED && self.0.swap(SCHEDULED, TAKE) == NOTIFIED
+        // Relaxed look first: parking tasks seldom hold a token. The exchange then acquires it.
+        self.0.load(Relaxed) & STATE == NOTIFIED && {
+            self.0.fetch_and(TOKEN_LEAVES, TAKE);
+            true
+        }
+    }
+
+    /// Takes the user's permit, and the token that came with it, by the running task; true if it was there.
+    #[inline]
+    pub fn take_permit(&self) -> bool {
+        // Relaxed look first: a permit that it misses comes with a token, which the park then finds.
+        self.0.load(Relaxed) & PERMIT != 0 && {
+            self.0.fetch_and(!(PERMIT | NOTIFIED), TAKE_PERMIT);
+            true
+        }
     }
 
     /// `SCHEDULED -> PARKED`, by the worker that has just left the task's stack.
@@ -126,14 +161,18 @@ impl State {
             self.0.store(PARKED, Release);
             return CommitPark::Parked;
         }
-        // Release: publishes the saved registers to the unparker. Acquire on failure: pairs with `unpark`.
-        match self.0.compare_exchange(SCHEDULED, PARKED, COMMIT, Acquire) {
-            Ok(_) => CommitPark::Parked,
-            Err(found) => {
-                debug_assert_eq!(found, NOTIFIED, "only a scheduled task parks");
-                // A further unpark may land between the failed exchange and this one; the swap acquires it too.
-                self.0.swap(SCHEDULED, Acquire);
-                CommitPark::Notified
+        let mut seen = SCHEDULED;
+        loop {
+            // Release: publishes the saved registers to the unparker. Acquire on failure: pairs with `unpark`.
+            match self.0.compare_exchange(seen, seen | PARKED, COMMIT, Acquire) {
+                Ok(_) => return CommitPark::Parked,
+                Err(PERMIT) => seen = PERMIT, // of an unpark whose token is used up
+                Err(found) => {
+                    debug_assert_eq!(found & STATE, NOTIFIED, "only a scheduled task parks");
+                    // A further unpark may land between the failed exchange and this one, which acquires it too.
+                    self.0.fetch_and(!NOTIFIED, Acquire);
+                    return CommitPark::Notified;
+                }
             }
         }
     }
@@ -141,17 +180,29 @@ impl State {
     /// `PARKED -> SCHEDULED` or `SCHEDULED -> NOTIFIED`, by anybody.
     #[inline]
     pub fn unpark(&self) -> Unpark {
+        self.unpark_and(0)
+    }
+
+    /// The same for the user, who finds it at the next `take_permit`, whoever takes the token.
+    #[inline]
+    pub fn unpark_with_permit(&self) -> Unpark {
+        self.unpark_and(PERMIT)
+    }
+
+    #[inline(always)]
+    fn unpark_and(&self, permit: u32) -> Unpark {
         let mut seen = self.0.load(Relaxed);
         loop {
-            let next = match seen {
+            let next = match seen & STATE {
                 PARKED => SCHEDULED,
                 #[cfg(bast_plant = "state_unpark_load")]
                 NOTIFIED => return Unpark::Pending,
                 SCHEDULED | NOTIFIED => NOTIFIED,
                 _ => return Unpark::Done,
             };
-            match self.0.compare_exchange_weak(seen, next, AcqRel, Relaxed) {
-                Ok(PARKED) => return Unpark::Enqueue,
+            let kept = seen & PERMIT | permit;
+            match self.0.compare_exchange_weak(seen, next | kept, AcqRel, Relaxed) {
+                Ok(before) if before & STATE == PARKED => return Unpark::Enqueue,
                 Ok(_) => return Unpark::Pending,
                 Err(now) => seen = now,
             }
@@ -164,7 +215,7 @@ impl State {
         // failing the exchange only if it wrote the same value, but the single modification order is the rule.
         let before = self.0.swap(DONE, Release);
         debug_assert!(
-            before == SCHEDULED || before == NOTIFIED,
+            matches!(before & STATE, SCHEDULED | NOTIFIED),
             "a task finished while parked"
         );
     }
@@ -177,12 +228,18 @@ impl State {
     /// `PARKED -> SCHEDULED` on the scavenger's behalf: it holds the task until it parks it again by
     /// [`State::commit_park`]. False: the task is not parked.
     pub fn try_hold(&self) -> bool {
-        self.0.compare_exchange(PARKED, SCHEDULED, HOLD, Relaxed).is_ok()
+        let seen = self.0.load(Relaxed);
+        // No second try: what changes the word of a parked task takes it out.
+        seen & STATE == PARKED
+            && self
+                .0
+                .compare_exchange(seen, seen & !STATE | SCHEDULED, HOLD, Relaxed)
+                .is_ok()
     }
 
     /// A look from outside, for dumps: racy by nature.
     pub fn snapshot(&self) -> Snapshot {
-        match self.0.load(Acquire) {
+        match self.0.load(Acquire) & STATE {
             SCHEDULED | NOTIFIED => Snapshot::Scheduled,
             PARKED => Snapshot::Parked,
             _ => Snapshot::Done,
