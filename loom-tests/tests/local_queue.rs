@@ -224,7 +224,7 @@ fn a_batch_is_published_at_once() {
         let batch = Vec::from_iter((0..3).map(|id| world.make(id)));
         // SAFETY: validity: this thread owns the queue.
         //         aliasing: a task is made and queued once.
-        assert_eq!(unsafe { world.queues[0].push_batch(&batch) }, 3);
+        assert_eq!(unsafe { world.queues[0].push_batch(batch) }, 3);
         let mut taken = Vec::from_iter(world.pop(0));
         taken.extend(thief.join().unwrap());
         world.settle(taken);

@@ -15,6 +15,16 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Processors taken from tasks that blocked, or computed for longer than a slice, without saying so.
             pub detaches: u64,
+            /// Workers woken, or started, because there was work for them.
+            pub wakes: u64,
+            /// Times the scheduler's lock was taken: idle lists, global queue.
+            pub scheduler_locks: u64,
+            /// Times somebody had to wait for it.
+            pub scheduler_lock_waits: u64,
+            /// Chains of free task headers that processors took from the runtime's pool.
+            pub slab_refills: u64,
+            /// Chains that went back to it.
+            pub slab_spills: u64,
             /// Processors of the runtime.
             pub processors: usize,
             /// Processors nobody holds at this moment.
@@ -48,6 +58,16 @@ counters! {
     unparks,
     /// Successful steals; each moves up to half a queue.
     steals,
+    /// Rounds of looking at the queues of all others.
+    searches,
+    /// Queues of others that were looked at.
+    steal_attempts,
+    /// Full local queues of which half went to the global queue.
+    overflows,
+    /// Times a worker gave its processor up because there was nothing to do.
+    sleeps,
+    /// Calls to the poller.
+    polls,
     /// Processors handed off at a blocking section.
     handoffs,
     /// Readiness events turned into wake-ups.
@@ -70,6 +90,10 @@ impl Metrics {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
+    pub(crate) const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
+
     /// Not a read-modify-write: the holder of the processor is the only writer.
     #[inline(always)]
     pub(crate) fn add(&self, count: u64) {

@@ -57,7 +57,7 @@ impl Schedtrace {
                 let _ = writeln!(
                     text,
                     "bast:   processor {}: tick={} queue={} timers={} first={} parks={} unparks={} yields={} \
-                     steals={} handoffs={}",
+                     steals={} attempts={} overflows={} sleeps={} polls={} handoffs={}",
                     processor.index,
                     processor.tick(),
                     processor.queue.len(),
@@ -67,6 +67,10 @@ impl Schedtrace {
                     counters.unparks.get(),
                     counters.yields.get(),
                     counters.steals.get(),
+                    counters.steal_attempts.get(),
+                    counters.overflows.get(),
+                    counters.sleeps.get(),
+                    counters.polls.get(),
                     counters.handoffs.get()
                 );
             }

@@ -143,7 +143,9 @@ impl Inside {
             .poll_now(self.runtime(), &mut ready, |task| self.push_back(task));
         self.worker().ready.set(Some(ready));
         self.worker().poll_pays.set(count > 0);
-        self.processor().counters.polled.add(count as u64);
+        let counters = &self.processor().counters;
+        counters.polls.add(1);
+        counters.polled.add(count as u64);
         if count > 1 {
             self.shared().wake_one();
         }
@@ -166,6 +168,7 @@ impl Inside {
         let shared = self.runtime();
         // With tasks of low priority at hand one look at the others is enough.
         let rounds = if shared.has_low() { 1 } else { STEAL_ROUNDS };
+        self.processor().counters.searches.add(1);
         for round in 0..rounds {
             let last = round + 1 == rounds;
             let start = self.own().rng.below(total as u32) as usize;
@@ -184,6 +187,7 @@ impl Inside {
                     }
                 }
                 let theirs = &self.shared().processors[victim];
+                self.processor().counters.steal_attempts.add(1);
                 // SAFETY: we hold our processor; the victim's queue may be stolen from by anybody.
                 let stolen = unsafe { self.processor().queue.steal_from(&theirs.queue, false) };
                 if let Some(task) = stolen {
@@ -225,6 +229,7 @@ impl Inside {
             if shared.has_shared() {
                 return; // came while we looked elsewhere
             }
+            self.processor().counters.sleeps.add(1);
             let processor = self.let_go();
             shared.push_idle_processor(&mut lists, processor); // S1
         }
@@ -305,7 +310,9 @@ impl Inside {
         // Several at once: the sockets are busy, and more will be ready when these tasks have run.
         self.worker().poll_pays.set(count > 1);
         if got {
-            self.processor().counters.polled.add(count as u64);
+            let counters = &self.processor().counters;
+            counters.polls.add(1);
+            counters.polled.add(count as u64);
             woken.drain(..).for_each(|task| self.push_back(task));
             if count > 1 {
                 shared.wake_one();

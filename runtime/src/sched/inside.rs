@@ -11,7 +11,7 @@ use crate::blocking::handoff::{CLOSE, Settled, YIELD};
 use crate::chaos::{self, Point};
 use crate::current;
 use crate::sys::membarrier;
-use crate::task::header::{Extra, TaskRef};
+use crate::task::header::{Extra, Header, TaskRef};
 use crate::task::slab;
 use crate::task::state::CommitPark;
 use bast_stack::{Saved, StackError, switch, switch_final};
@@ -220,13 +220,13 @@ impl Inside {
     /// Appends `task`, which is the caller's, to the local queue; half of a full one goes to the global queue.
     #[inline(always)]
     pub(super) fn push_ring(&mut self, task: TaskRef) {
-        let shared = self.shared();
+        let (shared, processor) = (self.shared(), self.processor());
+        let overflow = |tasks: &[NonNull<Header>]| {
+            processor.counters.overflows.add(1);
+            shared.push_global(tasks);
+        };
         // SAFETY: we hold the processor.
-        unsafe {
-            self.processor()
-                .queue
-                .push_back(task.0, |overflow| shared.push_global(overflow));
-        }
+        unsafe { processor.queue.push_back(task.0, overflow) };
     }
 
     /// Gives a fresh task a stack. False: there is none to be had now, and the task waits for one.

@@ -153,18 +153,20 @@ impl<T> LocalQueue<T> {
         }
     }
 
-    /// Adds tasks at the end, as many as fit, and says how many that were.
+    /// Adds tasks at the end, as many as fit, all at once, and says how many that were. Asks for no more than fit.
     ///
     /// # Safety
-    /// As for [`push_back`](Self::push_back), for the tasks that were added. The others stay the caller's.
-    pub unsafe fn push_batch(&self, tasks: &[NonNull<T>]) -> usize {
+    /// As for [`push_back`](Self::push_back), for the tasks that were added.
+    pub unsafe fn push_batch(&self, tasks: impl IntoIterator<Item = NonNull<T>>) -> usize {
         let tail = self.tail.load(Relaxed);
-        let count = tasks.len().min(self.room(tail));
-        for (task, offset) in tasks[..count].iter().zip(0..) {
-            self.slot(tail.wrapping_add(offset)).store(task.as_ptr(), Relaxed);
+        let mut count = 0;
+        for task in tasks.into_iter().take(self.room(tail)) {
+            let position = tail.wrapping_add(count);
+            self.slot(position).store(task.as_ptr(), Relaxed);
+            count += 1;
         }
-        self.publish(tail.wrapping_add(count as u64));
-        count
+        self.publish(tail.wrapping_add(count));
+        count as usize
     }
 
     /// Puts `task` into the next slot and returns the one it displaces, which the caller pushes back.

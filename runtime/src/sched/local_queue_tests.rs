@@ -133,7 +133,7 @@ fn a_batch_is_taken_as_far_as_it_fits() {
     let batch = [100, 101, 102, 103, 104].map(task);
     // SAFETY: validity: this thread owns the queue, and no task is followed.
     //         aliasing: as above.
-    let taken = [5, 2].map(|count| unsafe { queue.push_batch(&batch[..count]) });
+    let taken = [5, 2].map(|count| unsafe { queue.push_batch(batch[..count].iter().copied()) });
     assert_eq!(taken, [3, 0]);
     assert_eq!(drain(&queue)[CAPACITY - 3..], [100, 101, 102]);
 }
@@ -227,7 +227,7 @@ fn search(me: usize, tick: usize, queues: &[LocalQueue<Job>], global: &Global) -
     let refill = global.with(|tasks| tasks.split_off(tasks.len().saturating_sub(CAPACITY)));
     // SAFETY: validity: this thread alone owns `own`; jobs outlive the threads.
     //         aliasing: those that do not fit go back.
-    let taken = unsafe { own.push_batch(&refill) };
+    let taken = unsafe { own.push_batch(refill.iter().copied()) };
     global.with(|tasks| tasks.extend(&refill[taken..]));
     // SAFETY: validity: this thread alone owns `own`.
     //         aliasing: what comes out belongs to this thread.

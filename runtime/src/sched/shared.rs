@@ -1,7 +1,8 @@
 //! `Shared`: what all workers of one runtime share, and how threads outside reach it.
 
-use super::global_queue::GlobalQueue;
+use super::global_queue::{CHAIN_MAX, GlobalQueue};
 use super::idle::Idle;
+use super::local_queue;
 use super::processor::Processor;
 use super::reactor::Reactor;
 use super::worker::{self, Worker};
@@ -13,6 +14,7 @@ use crate::monitor::Monitor;
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, AtomicUsize, Relaxed};
 use crate::sys::event::Event;
 use crate::sys::lock::{Guard, Lock, Rank};
+use crate::task::chain::Chain;
 use crate::task::header::{Header, TaskRef};
 use crate::task::slab::Pool;
 use crate::time::clock::NEVER;
@@ -55,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) spawned_foreign: AtomicU64,
     /// Processors taken from workers in user code.
     pub(crate) detached: AtomicU64,
+    /// Workers that were found for a processor.
+    wakes: AtomicU64,
     /// Ended on workers that held no processor.
     pub(crate) finished_foreign: AtomicU64,
 }
@@ -112,6 +116,7 @@ impl Shared {
             next_task_id: AtomicU64::new(1),
             spawned_foreign: AtomicU64::new(0),
             detached: AtomicU64::new(0),
+            wakes: AtomicU64::new(0),
             finished_foreign: AtomicU64::new(0),
         });
         shared
@@ -155,10 +160,18 @@ impl Shared {
     }
 
     /// Overflow of a local queue. The caller wakes somebody.
+    #[cold]
     pub(crate) fn push_global(&self, tasks: &[NonNull<Header>]) {
+        const CHAINS: usize = (local_queue::CAPACITY / 2 + 1).div_ceil(CHAIN_MAX);
+        // Linked before the lock is taken.
+        let mut chains = [const { Chain::new() }; CHAINS];
+        debug_assert!(tasks.len() <= CHAINS * CHAIN_MAX, "more than half a ring and one");
+        for (chain, tasks) in chains.iter_mut().zip(tasks.chunks(CHAIN_MAX)) {
+            *chain = tasks.iter().copied().map(TaskRef).collect();
+        }
         let mut lists = self.lists.lock();
-        for &task in tasks {
-            lists.global.push(TaskRef(task), &self.global_len);
+        for chain in chains {
+            lists.global.push_chain(chain, &self.global_len);
         }
     }
 
@@ -168,28 +181,21 @@ impl Shared {
             return None;
         }
         let mut lists = self.lists.lock();
-        self.take_global_locked(&mut lists, processor, most)
-    }
-
-    pub(crate) fn take_global_locked(
-        &self,
-        lists: &mut Lists,
-        processor: &Processor,
-        most: usize,
-    ) -> Option<TaskRef> {
         let share = lists.global.len() / self.processors.len() + 1;
-        let first = lists.global.pop(&self.global_len)?;
-        for _ in 1..share.min(most) {
-            let Some(task) = lists.global.pop(&self.global_len) else {
-                break;
-            };
-            // SAFETY: the caller holds the processor.
-            let fitted = unsafe { processor.queue.push_batch(&[task.0]) };
-            if fitted == 0 {
-                lists.global.push(task, &self.global_len);
-                break;
-            }
+        let mut taken = lists.global.take(share.min(most), &self.global_len);
+        drop(lists);
+        let first = taken.pop()?;
+        if taken.is_empty() {
+            return Some(first);
         }
+        let rest = std::iter::from_fn(|| taken.pop().map(|task| task.0));
+        // SAFETY: the caller holds the processor, and the tasks are ours.
+        unsafe { processor.queue.push_batch(rest) };
+        while let Some(task) = taken.pop() {
+            self.inject(task); // no room, which an empty ring has
+        }
+        // Between the lock and the ring they were nowhere to be seen for a worker that goes to sleep (S4 of `idle`).
+        self.wake_one();
         Some(first)
     }
 
@@ -244,6 +250,7 @@ impl Shared {
     /// among the searching that the caller has claimed. False: none could be started; the place is given up and the
     /// processor idle again.
     fn run_processor(&self, processor: NonNull<Processor>, searching: bool) -> bool {
+        self.wakes.fetch_add(1, Relaxed);
         if self
             .hand_to_sleeper(self.lists.lock(), processor, searching)
             .is_ok()
@@ -364,6 +371,10 @@ impl Shared {
             .iter()
             .for_each(|processor| metrics.add(&processor.counters));
         metrics.detaches = self.detached.load(Relaxed);
+        metrics.wakes = self.wakes.load(Relaxed);
+        (metrics.scheduler_locks, metrics.scheduler_lock_waits) = self.lists.counts();
+        metrics.slab_refills = self.slab.refills.get();
+        metrics.slab_spills = self.slab.spills.get();
         metrics.finished += self.finished_foreign.load(Relaxed);
         metrics.spawned += self.spawned_foreign.load(Relaxed);
         metrics

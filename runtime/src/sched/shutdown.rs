@@ -76,7 +76,7 @@ pub(crate) fn shut_down(shared: &Arc<Shared>) {
     for processor in &shared.processors {
         // SAFETY: all workers are gone, so every processor is ours.
         let own = unsafe { processor.own() };
-        own.headers.spill(&shared.slab, usize::MAX);
+        own.headers.clear(&shared.slab);
         if let Some(runner) = own.runner.take() {
             shared.stacks.put(runner.stack); // its frames hold nothing
         }

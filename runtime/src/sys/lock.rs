@@ -8,6 +8,7 @@
     reason = "the one place where the runtime's own locks come from"
 )]
 
+use crate::metrics::counters::Counter;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Lower ranks are taken first.
@@ -32,6 +33,9 @@ pub(crate) struct Lock<T> {
     rank: Rank,
     inner: Mutex<T>,
     order: order::Order,
+    /// Times it was taken, and had to be waited for. Under the lock.
+    taken: Counter,
+    waited: Counter,
 }
 
 impl<T> Lock<T> {
@@ -40,6 +44,8 @@ impl<T> Lock<T> {
             rank,
             inner: Mutex::new(value),
             order: order::Order::new(),
+            taken: Counter::new(),
+            waited: Counter::new(),
         }
     }
 
@@ -47,9 +53,25 @@ impl<T> Lock<T> {
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         ranks::taken(self.rank);
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(_) => self.wait(),
+        };
+        self.taken.add(1);
         self.order.acquire();
         Guard { lock: self, inner }
+    }
+
+    #[cold]
+    fn wait(&self) -> MutexGuard<'_, T> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waited.add(1);
+        inner
+    }
+
+    /// How often it was taken so far, and how often somebody had to wait for it.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.taken.get(), self.waited.get())
     }
 }
 

@@ -9,6 +9,7 @@
 //! 5. **Released**: with the last handle the entry goes back to the slab.
 
 pub(crate) mod bound;
+pub(crate) mod chain;
 pub(crate) mod erased;
 mod group;
 pub(crate) mod handle;

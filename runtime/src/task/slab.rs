@@ -4,15 +4,21 @@
 //! needs no pointer to it, and an unpark from any thread finds the way. Chunks are type-stable for the life of the
 //! process, which is what makes stale pointers in the poller, in timers and in join words harmless without counts.
 //!
-//! Free entries: a list a processor (no lock), refilled from and spilled to the runtime's [`Pool`] in batches under
-//! one process-wide lock. An entry that is released after its runtime ended (a join handle kept for longer) counts
-//! its chunk down, and a chunk with no entry outstanding goes to the next runtime that asks.
+//! # Free entries
+//! Every processor has a [`FreeList`]: a chain it takes from and gives to, another full or empty one in reserve, and a
+//! chunk of its own to cut new entries from. Only whole chains of [`BATCH`] go to and come from the runtime's [`Pool`], under one
+//! process-wide lock and with two words each, whoever wrote the entries last: the magazines and the depot of Bonwick and Adams
+//! (*Magazines and Vmem*, USENIX 2001). An entry that is released after its runtime ended (a join handle kept for
+//! longer) counts its chunk down, and a chunk with no entry outstanding goes to the next runtime that asks.
 
+use super::chain::Chain;
 use super::header::{Header, TaskRef};
-use crate::primitive::atomic::{Acquire, AtomicPtr, Release};
+use crate::metrics::counters::Counter;
+use crate::primitive::atomic::{Acquire, AtomicBool, AtomicPtr, AtomicUsize, Relaxed, Release};
 use crate::sched::shared::Shared;
 use crate::sys::lock::{Guard, Lock, Rank};
 use std::alloc::{Layout, alloc};
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 /// Size and alignment of a chunk.
@@ -21,24 +27,24 @@ const CHUNK_BYTES: usize = 64 << 10;
 const CHUNK_ENTRIES: usize = CHUNK_BYTES / size_of::<Header>();
 /// Chunks taken from the allocator at once.
 const CHUNKS_A_GRAB: usize = 16;
-/// Entries moved between a processor's list and the pool at once.
-const BATCH: usize = 128;
-/// A processor's list is spilled when it holds this many.
-const LOCAL_MAX: usize = 512;
+/// Entries in a chain that goes from a processor to the pool or back.
+const BATCH: usize = 256;
+/// New entries cut from a chunk at once: few, so that they are still warm when they are used.
+const CUT: usize = 16;
 
-/// The head of a chunk.
+/// The head of a chunk. Its **cutter** is the processor's list that has it, or the pool.
 #[repr(C)]
 #[derive(Debug)]
 struct Chunk {
     /// The runtime the chunk belongs to; null when that is over.
     runtime: AtomicPtr<Shared>,
+    /// Entries handed out so far by this runtime, from 1 on. Only the cutter adds.
+    used: AtomicUsize,
     /// Entries still referenced when the runtime ended. Under the lock.
-    orphans: usize,
-    /// Entries handed out so far by this runtime, from 1 on. Under the lock.
-    used: usize,
+    orphans: Cell<usize>,
     /// Entries that hold a header, from an earlier runtime perhaps: they are not written again, because a stale
-    /// unpark may be reading one. Under the lock.
-    written: usize,
+    /// unpark may be reading one. The cutter's.
+    written: Cell<usize>,
 }
 
 const _: () = assert!(size_of::<Chunk>() <= size_of::<Header>());
@@ -54,17 +60,27 @@ struct Spare {
 // SAFETY: the chunks in the list are owned by it.
 unsafe impl Send for Spare {}
 
-/// One runtime's chunks and its common free list. All fields are used under the process-wide lock only.
+/// One runtime's chunks and its common free entries. The inner fields are used under the process-wide lock only.
 #[derive(Debug)]
 pub(crate) struct Pool {
     inner: std::cell::UnsafeCell<PoolInner>,
+    /// Are there free entries? Readable without the lock.
+    has_free: AtomicBool,
+    /// Chains that processors took and gave. Under the lock.
+    pub(crate) refills: Counter,
+    pub(crate) spills: Counter,
 }
 
 #[derive(Debug)]
 struct PoolInner {
     retired: bool,
     chunks: Vec<NonNull<Chunk>>,
-    free: FreeList,
+    /// Chains of [`BATCH`] or a little more.
+    full: Vec<Chain>,
+    /// What came one by one.
+    loose: Chain,
+    /// For threads that hold no processor.
+    cutting: Option<NonNull<Chunk>>,
 }
 
 // SAFETY: reached through `locked` only, under the process-wide lock.
@@ -72,73 +88,78 @@ unsafe impl Send for Pool {}
 // SAFETY: as for Send.
 unsafe impl Sync for Pool {}
 
-/// Entries chained through `link`.
+/// One processor's free entries.
 #[derive(Debug, Default)]
 pub(crate) struct FreeList {
-    first: Option<TaskRef>,
-    len: usize,
+    /// Taken from and given to.
+    loaded: Chain,
+    /// A full chain, or an empty one.
+    reserve: Chain,
+    /// The chunk that new ones are cut from.
+    cutting: Option<NonNull<Chunk>>,
 }
 
-// SAFETY: the entries in the list are owned by it.
+// SAFETY: the entries in the list and the cutting of the chunk are owned by it.
 unsafe impl Send for FreeList {}
 
 impl FreeList {
-    fn push(&mut self, entry: TaskRef) {
-        entry.link.set(self.first);
-        self.first = Some(entry);
-        self.len += 1;
-    }
-
-    #[inline]
-    fn pop(&mut self) -> Option<TaskRef> {
-        let entry = self.first?;
-        self.first = entry.link.get();
-        self.len -= 1;
-        Some(entry)
-    }
-
-    fn move_to(&mut self, other: &mut FreeList, count: usize) {
-        for _ in 0..count {
-            let Some(entry) = self.pop() else { break };
-            other.push(entry);
-        }
-    }
-
-    /// An entry for a new task, from the list or the pool. None: the allocator refused.
+    /// An entry for a new task. None: the allocator refused.
     #[inline]
     pub(crate) fn take(&mut self, pool: &Pool, runtime: NonNull<Shared>) -> Option<TaskRef> {
-        self.pop().or_else(|| self.refill(pool, runtime))
+        self.loaded.pop().or_else(|| self.refill(pool, runtime))
     }
 
     #[cold]
     fn refill(&mut self, pool: &Pool, runtime: NonNull<Shared>) -> Option<TaskRef> {
-        let mut spare = SPARE.lock();
-        let inner = pool.locked(&mut spare);
-        inner.free.move_to(self, BATCH);
-        while self.len < BATCH {
-            let Some(entry) = inner.carve(runtime, &mut spare) else {
-                break;
-            };
-            self.push(entry);
+        self.loaded = std::mem::take(&mut self.reserve);
+        if self.loaded.is_empty() && pool.has_free.load(Relaxed) {
+            self.loaded = pool.take_chain();
         }
-        drop(spare);
-        self.pop()
+        if self.loaded.is_empty() {
+            self.cut(pool, runtime);
+        }
+        self.loaded.pop()
+    }
+
+    /// Entries that no task has been in.
+    fn cut(&mut self, pool: &Pool, runtime: NonNull<Shared>) {
+        for _ in 0..CUT {
+            let entry = match self.cutting.and_then(cut_one) {
+                Some(entry) => entry,
+                None => {
+                    self.cutting = pool.take_chunk(runtime);
+                    let Some(entry) = self.cutting.and_then(cut_one) else {
+                        return;
+                    };
+                    entry
+                }
+            };
+            self.loaded.push(entry);
+        }
     }
 
     /// Gives a free entry back.
     #[inline]
     pub(crate) fn give(&mut self, entry: TaskRef, pool: &Pool) {
-        self.push(entry);
-        if self.len >= LOCAL_MAX {
-            self.spill(pool, LOCAL_MAX / 2);
+        self.loaded.push_front(entry);
+        if self.loaded.len() >= BATCH {
+            self.spill(pool);
         }
     }
 
-    /// Moves `count` entries to the pool.
     #[cold]
-    pub(crate) fn spill(&mut self, pool: &Pool, count: usize) {
-        let mut spare = SPARE.lock();
-        self.move_to(&mut pool.locked(&mut spare).free, count);
+    fn spill(&mut self, pool: &Pool) {
+        let full = std::mem::replace(&mut self.reserve, std::mem::take(&mut self.loaded));
+        if !full.is_empty() {
+            pool.give_chain(full);
+        }
+    }
+
+    /// Gives all entries to the pool, at the end.
+    pub(crate) fn clear(&mut self, pool: &Pool) {
+        pool.give_chain(std::mem::take(&mut self.loaded));
+        pool.give_chain(std::mem::take(&mut self.reserve));
+        self.cutting = None;
     }
 }
 
@@ -148,8 +169,13 @@ impl Pool {
             inner: std::cell::UnsafeCell::new(PoolInner {
                 retired: false,
                 chunks: Vec::new(),
-                free: FreeList::default(),
+                full: Vec::new(),
+                loose: Chain::new(),
+                cutting: None,
             }),
+            has_free: AtomicBool::new(false),
+            refills: Counter::default(),
+            spills: Counter::default(),
         }
     }
 
@@ -163,11 +189,61 @@ impl Pool {
         unsafe { &mut *self.inner.get() }
     }
 
+    /// A chain of free entries; an empty one if there is none.
+    fn take_chain(&self) -> Chain {
+        let mut spare = SPARE.lock();
+        let inner = self.locked(&mut spare);
+        let chain = inner
+            .full
+            .pop()
+            .unwrap_or_else(|| std::mem::take(&mut inner.loose));
+        self.refills.add(1);
+        self.free_changed(inner);
+        chain
+    }
+
+    fn give_chain(&self, chain: Chain) {
+        let mut spare = SPARE.lock();
+        let inner = self.locked(&mut spare);
+        if chain.len() == BATCH {
+            inner.full.push(chain);
+        } else {
+            inner.loose.append(chain);
+        }
+        self.spills.add(1);
+        self.free_changed(inner);
+    }
+
+    fn free_changed(&self, inner: &PoolInner) {
+        // Relaxed: a hint; whoever sees it takes the lock.
+        self.has_free
+            .store(!inner.full.is_empty() || !inner.loose.is_empty(), Relaxed);
+    }
+
+    /// A chunk of the runtime, for the caller to cut entries from.
+    fn take_chunk(&self, runtime: NonNull<Shared>) -> Option<NonNull<Chunk>> {
+        let mut spare = SPARE.lock();
+        let inner = self.locked(&mut spare);
+        inner.take_chunk(runtime, &mut spare)
+    }
+
     /// An entry for a task spawned by a thread that holds no processor.
     pub(crate) fn take_foreign(&self, runtime: NonNull<Shared>) -> Option<TaskRef> {
         let mut spare = SPARE.lock();
         let inner = self.locked(&mut spare);
-        inner.free.pop().or_else(|| inner.carve(runtime, &mut spare))
+        if inner.loose.is_empty()
+            && let Some(chain) = inner.full.pop()
+        {
+            inner.loose = chain;
+        }
+        if let Some(entry) = inner.loose.pop() {
+            self.free_changed(inner);
+            return Some(entry);
+        }
+        inner.cutting.and_then(cut_one).or_else(|| {
+            inner.cutting = inner.take_chunk(runtime, &mut spare);
+            inner.cutting.and_then(cut_one)
+        })
     }
 
     /// Calls `visit` with every entry that is a task now, in the chunk numbered `chunk`; false: there is no such
@@ -177,9 +253,8 @@ impl Pool {
         let Some(&chunk) = self.locked(&mut spare).chunks.get(chunk) else {
             return false;
         };
-        let used = used_of(chunk);
         drop(spare);
-        for index in 1..used {
+        for index in 1..head_of(&chunk).used.load(Acquire) {
             let entry = entry_of(chunk, index);
             if entry.state.snapshot() != super::state::Snapshot::Done {
                 visit(entry);
@@ -197,26 +272,29 @@ impl Pool {
     }
 
     /// The runtime is over: entries still referenced keep their chunk until they are released. All processors'
-    /// lists have been spilled before.
+    /// lists have been cleared before.
     pub(crate) fn retire(&self) {
         let mut spare = SPARE.lock();
         let inner = self.locked(&mut spare);
         inner.retired = true;
-        for chunk in &mut inner.chunks {
-            // SAFETY: as below.
-            let head = unsafe { chunk.as_mut() };
-            head.orphans = head.used - 1;
+        inner.cutting = None;
+        for chunk in &inner.chunks {
+            let head = head_of(chunk);
+            head.orphans.set(head.used.load(Relaxed) - 1); // nobody cuts any more
         }
-        while let Some(entry) = inner.free.pop() {
-            // SAFETY: as below.
-            unsafe { chunk_of(entry.0).as_mut() }.orphans -= 1;
+        let loose = std::mem::take(&mut inner.loose);
+        for mut chain in inner.full.drain(..).chain([loose]) {
+            while let Some(entry) = chain.pop() {
+                let chunk = chunk_of(entry.0);
+                let orphans = &head_of(&chunk).orphans;
+                orphans.set(orphans.get() - 1);
+            }
         }
-        for mut chunk in inner.chunks.drain(..) {
-            // SAFETY: validity: chunks are never unmapped. aliasing: `orphans` and `used` are touched under the
-            // lock only, which we hold.
-            let head = unsafe { chunk.as_mut() };
+        self.free_changed(inner);
+        for chunk in inner.chunks.drain(..) {
+            let head = head_of(&chunk);
             head.runtime.store(std::ptr::null_mut(), Release);
-            if head.orphans == 0 {
+            if head.orphans.get() == 0 {
                 spare.chunks.push(chunk);
             }
         }
@@ -224,38 +302,36 @@ impl Pool {
 }
 
 impl PoolInner {
-    /// A never-used entry.
-    fn carve(&mut self, runtime: NonNull<Shared>, spare: &mut Spare) -> Option<TaskRef> {
+    fn take_chunk(&mut self, runtime: NonNull<Shared>, spare: &mut Spare) -> Option<NonNull<Chunk>> {
         if self.retired {
             return None;
         }
-        if self
-            .chunks
-            .last()
-            .is_none_or(|&chunk| used_of(chunk) == CHUNK_ENTRIES)
-        {
-            let mut chunk = spare.chunks.pop().or_else(|| grab(spare))?;
-            // SAFETY: validity: a spare chunk is mapped and has its head written. aliasing: under the lock, held by
-            // the caller; `runtime` is an atomic.
-            let head = unsafe { chunk.as_mut() };
-            head.used = 1;
-            head.runtime.store(runtime.as_ptr(), Release);
-            self.chunks.push(chunk);
-        }
-        let mut chunk = *self.chunks.last()?;
-        // SAFETY: validity: chunks are never unmapped. aliasing: `used` is touched under the lock only, held by the
-        // caller.
-        let head = unsafe { chunk.as_mut() };
-        let entry = entry_of(chunk, head.used);
-        if head.used == head.written {
-            // SAFETY: validity: inside the chunk, aligned by construction. aliasing: never written before, so no
-            // pointer to it exists.
-            unsafe { entry.0.write(Header::free()) };
-            head.written += 1;
-        }
-        head.used += 1;
-        Some(entry)
+        let chunk = spare.chunks.pop().or_else(|| grab(spare))?;
+        let head = head_of(&chunk);
+        head.used.store(1, Relaxed);
+        head.runtime.store(runtime.as_ptr(), Release);
+        self.chunks.push(chunk);
+        Some(chunk)
     }
+}
+
+/// A never-used entry, for the chunk's cutter. None: it is used up.
+fn cut_one(chunk: NonNull<Chunk>) -> Option<TaskRef> {
+    let head = head_of(&chunk);
+    let used = head.used.load(Relaxed);
+    if used == CHUNK_ENTRIES {
+        return None;
+    }
+    let entry = entry_of(chunk, used);
+    if used == head.written.get() {
+        // SAFETY: validity: inside the chunk, aligned by construction. aliasing: never written before, so no pointer
+        // to it exists.
+        unsafe { entry.0.write(Header::free()) };
+        head.written.set(used + 1);
+    }
+    // Release: whoever looks at all entries finds a header in each; pairs with Acquire in `for_each_in`.
+    head.used.store(used + 1, Release);
+    Some(entry)
 }
 
 /// New chunks from the allocator; all but the returned one become spare.
@@ -268,9 +344,9 @@ fn grab(spare: &mut Spare) -> Option<NonNull<Chunk>> {
         let chunk: NonNull<Chunk> = unsafe { base.add(index * CHUNK_BYTES) }.cast();
         let head = Chunk {
             runtime: AtomicPtr::new(std::ptr::null_mut()),
-            orphans: 0,
-            used: 1,
-            written: 1,
+            used: AtomicUsize::new(1),
+            orphans: Cell::new(0),
+            written: Cell::new(1),
         };
         // SAFETY: validity: aligned to a chunk, inside the allocation. aliasing: fresh memory.
         unsafe { chunk.write(head) };
@@ -279,9 +355,10 @@ fn grab(spare: &mut Spare) -> Option<NonNull<Chunk>> {
     spare.chunks.pop()
 }
 
-fn used_of(chunk: NonNull<Chunk>) -> usize {
-    // SAFETY: validity: chunks are never unmapped. aliasing: the caller holds the lock.
-    unsafe { chunk.as_ref() }.used
+fn head_of(chunk: &NonNull<Chunk>) -> &Chunk {
+    // SAFETY: validity: chunks are never unmapped. aliasing: shared borrow of atomics, and of cells whose user is given
+    // with each.
+    unsafe { chunk.as_ref() }
 }
 
 fn entry_of(chunk: NonNull<Chunk>, index: usize) -> TaskRef {
@@ -302,10 +379,7 @@ fn chunk_of(entry: NonNull<Header>) -> NonNull<Chunk> {
 #[inline]
 pub(crate) fn runtime_of(entry: NonNull<Header>) -> Option<NonNull<Shared>> {
     let chunk = chunk_of(entry);
-    // SAFETY: validity: chunks are never unmapped. aliasing: only the atomic is borrowed, through a raw pointer, so
-    // that a holder of the lock may change the other fields meanwhile.
-    let runtime = unsafe { &(*chunk.as_ptr()).runtime };
-    NonNull::new(runtime.load(Acquire))
+    NonNull::new(head_of(&chunk).runtime.load(Acquire))
 }
 
 /// Gives back an entry whose last reference is gone, from a thread that holds no processor of its runtime.
@@ -316,18 +390,20 @@ pub(crate) fn give_foreign(entry: TaskRef) {
         Some(runtime) => {
             // SAFETY: validity: a chunk names its runtime only until `retire`, which takes the lock we hold; the
             // runtime is alive until then. aliasing: shared borrow.
-            unsafe { runtime.as_ref() }
-                .slab
-                .locked(&mut spare)
-                .free
-                .push(entry);
+            let pool = &unsafe { runtime.as_ref() }.slab;
+            let inner = pool.locked(&mut spare);
+            inner.loose.push_front(entry);
+            if inner.loose.len() >= BATCH {
+                let full = std::mem::take(&mut inner.loose);
+                inner.full.push(full);
+            }
+            pool.free_changed(inner);
         }
         None => {
-            let mut chunk = chunk_of(entry.0);
-            // SAFETY: validity: chunks are never unmapped. aliasing: under the lock.
-            let head = unsafe { chunk.as_mut() };
-            head.orphans -= 1;
-            if head.orphans == 0 {
+            let chunk = chunk_of(entry.0);
+            let orphans = &head_of(&chunk).orphans;
+            orphans.set(orphans.get() - 1);
+            if orphans.get() == 0 {
                 spare.chunks.push(chunk);
             }
         }
