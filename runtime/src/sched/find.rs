@@ -1,6 +1,7 @@
 //! The worker at home: where it looks for a task, in which order, and how it goes to sleep.
 
 use super::inside::{GLOBAL_EVERY, Inside};
+use super::local_queue;
 use super::worker::Settle;
 use crate::chaos::{self, Point};
 use crate::primitive::atomic::{AcqRel, Acquire, Relaxed};
@@ -8,6 +9,7 @@ use crate::primitive::spin_loop;
 use crate::task::header::TaskRef;
 use crate::task::state::Unpark;
 use crate::time::clock::{self, NEVER};
+use crate::time::heap;
 use bast_stack::switch;
 use std::ptr::NonNull;
 
@@ -107,6 +109,8 @@ impl Inside {
         self.fire_timers_of(index)
     }
 
+    /// One batch, and more as long as the ring has room, the rest when these have run: what overflows goes behind all that is
+    /// in the global queue, and a task that has a stack is better ended than one more begun.
     fn fire_timers_of(&mut self, index: usize) -> bool {
         let now = clock::now();
         let mut any = false;
@@ -121,7 +125,7 @@ impl Inside {
             });
             self.processor().counters.timers_fired.add(fired);
             any |= fired > 0;
-            if !more {
+            if !more || self.processor().queue.len() + heap::BATCH > local_queue::CAPACITY {
                 break;
             }
         }

@@ -1,12 +1,18 @@
-//! A processor's timers: a four-ary heap of pointers to nodes that lie on the stacks of the waiting tasks.
+//! A processor's timers: a four-ary heap of due times, beside which two tables say where each timer is.
+//!
+//! ```text
+//!   entries: [due, slot] [due, slot] ...     the heap; a change moves some of them
+//!   places:  slot -> place in `entries`      follows each move
+//!   nodes:   slot -> node on the stack of the waiting task, which knows its slot
+//! ```
+//! Nodes lie on stacks that nobody has touched since, so a heap that wrote a node's place into the node would miss the cache at
+//! every step of a sift. Here only the timer that fires or is cancelled is touched.
 //!
 //! # Rules
-//! 1. A node is in at most one heap; `place` (its index, or [`NOT_IN_HEAP`]) is read and written only under that
+//! 1. A node is in at most one heap; `slot` (its index, or [`NOT_IN_HEAP`]) is read and written only under that
 //!    heap's lock.
 //! 2. The owner of a node does not let it go before `fired` is set or [`cancel`] has returned.
 //! 3. Firing copies the task out of the node, then sets `fired` (Release), and does not touch the node again.
-//!
-//! Four children a node: half the depth of a binary heap, and the four keys compared lie on one cache line.
 
 use crate::primitive::atomic::{Acquire, AtomicBool, AtomicU64, Release};
 use crate::sys::lock::{Lock, Rank};
@@ -17,8 +23,8 @@ use std::ptr::NonNull;
 
 /// Children of a node in the heap.
 const ARITY: usize = 4;
-/// `place` of a node that is in no heap.
-const NOT_IN_HEAP: usize = usize::MAX;
+/// `slot` of a node that is in no heap.
+const NOT_IN_HEAP: u32 = u32::MAX;
 /// How many expired nodes are taken out under one hold of the lock.
 pub(crate) const BATCH: usize = 32;
 
@@ -27,7 +33,7 @@ pub(crate) const BATCH: usize = 32;
 pub(crate) struct Node {
     task: TaskRef,
     fired: AtomicBool,
-    place: Cell<usize>,
+    slot: Cell<u32>,
     timers: Cell<Option<NonNull<Timers>>>,
 }
 
@@ -36,7 +42,7 @@ impl Node {
         Node {
             task,
             fired: AtomicBool::new(false),
-            place: Cell::new(NOT_IN_HEAP),
+            slot: Cell::new(NOT_IN_HEAP),
             timers: Cell::new(None),
         }
     }
@@ -65,7 +71,7 @@ unsafe impl Sync for Timers {}
 impl Timers {
     pub(crate) fn new() -> Timers {
         Timers {
-            heap: Lock::new(Rank::Timers, Heap(Vec::new())),
+            heap: Lock::new(Rank::Timers, Heap::default()),
             next_due: AtomicU64::new(NEVER),
         }
     }
@@ -83,10 +89,7 @@ impl Timers {
     pub(crate) unsafe fn arm(&self, node: &Node, due: u64) {
         let mut heap = self.heap.lock();
         node.timers.set(Some(NonNull::from(self)));
-        heap.push(Entry {
-            due,
-            node: NonNull::from(node),
-        });
+        node.slot.set(heap.push(due, NonNull::from(node)));
         self.publish(&heap);
     }
 
@@ -99,10 +102,11 @@ impl Timers {
         let mut count = 0;
         let mut heap = self.heap.lock();
         while count < BATCH && heap.first_due() <= now {
-            let entry = heap.remove(0);
+            let node = heap.remove(0);
             // SAFETY: validity: the node was in the heap, so its owner still keeps it (Rule 2). aliasing: shared
             // borrow of a type with interior mutability, under the lock (Rule 1).
-            let node = unsafe { entry.node.as_ref() };
+            let node = unsafe { node.as_ref() };
+            node.slot.set(NOT_IN_HEAP);
             due[count] = Some(node.task);
             count += 1;
             node.fired.store(true, Release); // Rule 3: the last touch; pairs with `has_fired`
@@ -119,7 +123,7 @@ impl Timers {
 
     /// How many are armed now.
     pub(crate) fn len(&self) -> usize {
-        self.heap.lock().0.len()
+        self.heap.lock().entries.len()
     }
 }
 
@@ -135,11 +139,12 @@ pub(crate) fn cancel(node: &Node) -> bool {
     // tasks. aliasing: shared borrow.
     let timers = unsafe { timers.as_ref() };
     let mut heap = timers.heap.lock();
-    let place = node.place.get();
-    if place == NOT_IN_HEAP {
+    let slot = node.slot.replace(NOT_IN_HEAP);
+    if slot == NOT_IN_HEAP {
         return false;
     }
-    heap.remove(place);
+    let place = heap.places[slot as usize];
+    heap.remove(place as usize);
     timers.publish(&heap);
     true
 }
@@ -147,51 +152,71 @@ pub(crate) fn cancel(node: &Node) -> bool {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     due: u64,
-    node: NonNull<Node>,
+    slot: u32,
 }
 
-#[derive(Debug)]
-struct Heap(Vec<Entry>);
+/// See the module's picture.
+#[derive(Debug, Default)]
+struct Heap {
+    entries: Vec<Entry>,
+    places: Vec<u32>,
+    nodes: Vec<NonNull<Node>>,
+    /// Slots that no timer has.
+    free: Vec<u32>,
+}
 
 impl Heap {
     fn first_due(&self) -> u64 {
-        self.0.first().map_or(NEVER, |entry| entry.due)
+        self.entries.first().map_or(NEVER, |entry| entry.due)
     }
 
     fn put(&mut self, place: usize, entry: Entry) {
-        self.0[place] = entry;
-        // SAFETY: validity: entries of the heap point to live nodes (Rule 2). aliasing: shared borrow, `place` is a
-        // Cell touched only under the lock (Rule 1).
-        unsafe { entry.node.as_ref() }.place.set(place);
+        self.entries[place] = entry;
+        self.places[entry.slot as usize] = place as u32;
     }
 
-    fn push(&mut self, entry: Entry) {
-        self.0.push(entry);
-        self.sift_up(self.0.len() - 1, entry);
+    /// Gives the node's slot.
+    fn push(&mut self, due: u64, node: NonNull<Node>) -> u32 {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.nodes[slot as usize] = node;
+                slot
+            }
+            None => {
+                let slot = u32::try_from(self.nodes.len()).expect("a stack for each timer: fewer than 2^32");
+                self.nodes.push(node);
+                self.places.push(0);
+                slot
+            }
+        };
+        let entry = Entry { due, slot };
+        self.entries.push(entry);
+        self.sift_up(self.entries.len() - 1, entry);
+        slot
     }
 
-    fn remove(&mut self, place: usize) -> Entry {
-        let removed = self.0[place];
-        // SAFETY: as in `put`.
-        unsafe { removed.node.as_ref() }.place.set(NOT_IN_HEAP);
-        let last = self.0.pop().expect("a heap with an entry is not empty");
-        if place < self.0.len() {
-            if place > 0 && last.due < self.0[(place - 1) / ARITY].due {
+    /// Gives the node, whose slot is free from here on.
+    fn remove(&mut self, place: usize) -> NonNull<Node> {
+        let removed = self.entries[place];
+        let last = self.entries.pop().expect("a heap with an entry is not empty");
+        if place < self.entries.len() {
+            if place > 0 && last.due < self.entries[(place - 1) / ARITY].due {
                 self.sift_up(place, last);
             } else {
                 self.sift_down(place, last);
             }
         }
-        removed
+        self.free.push(removed.slot);
+        self.nodes[removed.slot as usize]
     }
 
     fn sift_up(&mut self, mut place: usize, entry: Entry) {
         while place > 0 {
             let parent = (place - 1) / ARITY;
-            if self.0[parent].due <= entry.due {
+            if self.entries[parent].due <= entry.due {
                 break;
             }
-            self.put(place, self.0[parent]);
+            self.put(place, self.entries[parent]);
             place = parent;
         }
         self.put(place, entry);
@@ -200,14 +225,14 @@ impl Heap {
     fn sift_down(&mut self, mut place: usize, entry: Entry) {
         loop {
             let first = place * ARITY + 1;
-            let children = first..(first + ARITY).min(self.0.len());
-            let Some(least) = children.min_by_key(|&child| self.0[child].due) else {
+            let children = first..(first + ARITY).min(self.entries.len());
+            let Some(least) = children.min_by_key(|&child| self.entries[child].due) else {
                 break;
             };
-            if entry.due <= self.0[least].due {
+            if entry.due <= self.entries[least].due {
                 break;
             }
-            self.put(place, self.0[least]);
+            self.put(place, self.entries[least]);
             place = least;
         }
         self.put(place, entry);
