@@ -64,6 +64,7 @@ fn two_writers_and_a_reader() {
     });
 }
 
+/// Planted: `rwlock_look_out_quietly`, where the reader that may not stay is the last to leave.
 #[test]
 fn a_writer_and_two_readers() {
     loom::model(|| {

@@ -24,9 +24,15 @@
 //! Rejected: letting readers in while a writer waits (writers starve), and one queue for both (readers between
 //! writers go one by one, although they could go together).
 //!
+//! # Readers add themselves first
+//! A reader adds itself with one instruction and then sees whether it may: while many read, an exchange would fetch the
+//! word's cache line twice, and try again. One that may not leaves as any reader does, and until then it is one, of which the
+//! others know no better: a writer waits for it, and it passes the lock on if it was the last. Under the queue's lock, where
+//! nothing can be passed on, and while a caller spins, it is an exchange after a look.
+//!
 //! # Under the queue's lock
 //! `WAITING` is set and cleared only there. While it is set nobody takes the lock by the word alone; so, under the lock,
-//! the word changes only by holders that leave. [`RawRwLock::grant`] looks at the word and gives the lock to whom it may
+//! the word changes only by holders that leave, and by readers that look in. [`RawRwLock::grant`] looks at the word and gives the lock to whom it may
 //! be given; whoever may have made that possible calls it: the last reader, a writer, a waiter that gives up.
 //!
 //! Memory ordering: taking is Acquire, leaving Release. `grant` reads the word with Acquire, and so has seen all who left,
@@ -44,8 +50,8 @@ const WRITER: u32 = 1;
 const WAITING: u32 = 2;
 /// One reader.
 const READER: u32 = 4;
-/// More readers than this at once are a bug.
-const READERS_MAX: u32 = u32::MAX / READER - 1;
+/// More readers than this at once are a bug. Half of what fits: those who only look in are counted on top.
+const READERS_MAX: u32 = u32::MAX / READER / 2;
 /// Looks before a caller waits.
 const SPINS_MAX: u32 = 4;
 /// Pauses between two looks.
@@ -121,18 +127,41 @@ impl RawRwLock {
         }
     }
 
-    /// Takes the lock if it can be had at once.
+    /// Takes the lock if it can be had at once. Not under the queue's lock.
     ///
     /// # Panics
     /// With more readers than fit the word.
     #[inline]
     pub(super) fn try_lock(&self, kind: Kind) -> bool {
+        if kind.takes == WRITER {
+            return self.try_exchange(kind);
+        }
+        let before = self.word.fetch_add(READER, Acquire);
+        if before & kind.against == 0 && before / READER < READERS_MAX {
+            return true;
+        }
+        self.look_out(before);
+        false
+    }
+
+    /// A reader that may not be one.
+    #[cold]
+    fn look_out(&self, before: u32) {
+        if cfg!(bast_plant = "rwlock_look_out_quietly") {
+            self.word.fetch_sub(READER, Release);
+        } else {
+            self.unlock_read();
+        }
+        assert!(
+            before / READER < READERS_MAX,
+            "bast: too many readers of one RwLock"
+        );
+    }
+
+    /// The same after a look: nobody is in the way of others who does not get the lock.
+    fn try_exchange(&self, kind: Kind) -> bool {
         let mut seen = self.word.load(Relaxed);
         while seen & kind.against == 0 {
-            assert!(
-                seen / READER < READERS_MAX,
-                "bast: too many readers of one RwLock"
-            );
             match self
                 .word
                 .compare_exchange_weak(seen, seen + kind.takes, Acquire, Relaxed)
@@ -164,7 +193,7 @@ impl RawRwLock {
                 break;
             }
             (0..PAUSES).for_each(|_| spin_loop());
-            if self.try_lock(kind) {
+            if self.try_exchange(kind) {
                 return true;
             }
         }
@@ -202,7 +231,7 @@ impl RawRwLock {
     /// Takes the lock if it can be had after all, and else says that somebody waits. Under the queue's lock.
     fn take_or_announce(&self, kind: Kind) -> bool {
         loop {
-            if self.try_lock(kind) {
+            if self.try_exchange(kind) {
                 return true;
             }
             let seen = self.word.load(Relaxed);
