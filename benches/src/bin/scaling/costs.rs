@@ -103,8 +103,10 @@ costs! {
     domains: 1, CHOICE;
     /// Design: workers that may be on their way as searchers at once, because of a publisher. bast: 1.
     wake_width: 1, CHOICE;
-    /// Design: 1 = free headers move to and from the common pool as whole chains. bast: 0, one by one under its lock.
-    slab_batches: 0, CHOICE;
+    /// Design: 1 = free headers move to and from the common pool as whole chains, 0 = one by one under its lock. bast: 1.
+    slab_batches: 1, CHOICE;
+    /// Design: 1 = tasks move to and from the global queue in chains of 32, 0 = one by one under its lock. bast: 1.
+    global_batches: 1, CHOICE;
     /// Design: 1 = waiters for the scheduler's lock spin for as long as it takes. bast: 0, std's mutex.
     lock_spins_on: 0, CHOICE;
 }

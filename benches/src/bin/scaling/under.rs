@@ -3,6 +3,16 @@
 use super::sim::{Cause, Id, Sim};
 use super::steps::{RING, Section, Stage, Step};
 
+/// Free headers that go to and from the common pool at once.
+const HEADERS_MOVED: u64 = 256;
+/// Tasks in a chain of the global queue.
+const CHAIN: u64 = 32;
+
+/// Chains that so many tasks make.
+fn chains(tasks: u64) -> u64 {
+    tasks.div_ceil(CHAIN)
+}
+
 /// The monitor's period.
 const MONITOR_PERIOD: u64 = 1_000_000;
 /// A poller nobody asked for so long is late.
@@ -76,24 +86,24 @@ impl Sim {
                 Section::Reclaim => self.reclaim(cpu, lock),
                 Section::BackFromPoller => self.back_from_poller(cpu, lock),
                 Section::Refill => {
-                    self.cpus[cpu].headers += 128;
-                    let pooled = self.world.pooled_headers.min(128);
+                    self.cpus[cpu].headers += HEADERS_MOVED;
+                    let pooled = self.world.pooled_headers.min(HEADERS_MOVED);
                     self.world.pooled_headers -= pooled;
                     let fetched = self.chase(cpu, pooled);
                     if self.costs.slab_batches > 0 {
                         self.before_unlock(cpu, Step::Fetch(fetched)); // a chain is taken whole, and walked later
                         0
                     } else {
-                        fetched + (128 - pooled) * self.costs.move_task
+                        fetched + (HEADERS_MOVED - pooled) * self.costs.move_task
                     }
                 }
                 Section::Spill => {
-                    self.cpus[cpu].headers -= 256;
-                    self.world.pooled_headers += 256;
+                    self.cpus[cpu].headers -= HEADERS_MOVED;
+                    self.world.pooled_headers += HEADERS_MOVED;
                     if self.costs.slab_batches > 0 {
                         0
                     } else {
-                        256 * self.costs.move_task
+                        HEADERS_MOVED * self.costs.move_task
                     }
                 }
                 Section::ForeignHeader => {
@@ -142,7 +152,15 @@ impl Sim {
         }
         self.write_counts(cpu, domain);
         self.before_unlock(cpu, Step::Start(first));
-        self.chase(cpu, count as u64)
+        let fetched = self.chase(cpu, count as u64);
+        if self.costs.global_batches == 0 {
+            return fetched;
+        }
+        if count > 1 {
+            self.before_unlock(cpu, Step::WakeOne);
+        }
+        self.before_unlock(cpu, Step::Fetch(fetched)); // chains are taken whole, and walked later
+        chains(count as u64) * self.costs.move_task
     }
 
     fn push_global_locked(&mut self, cpu: usize, domain: usize) -> u64 {
@@ -150,6 +168,11 @@ impl Sim {
         let count = tasks.len() as u64;
         self.domains[domain].global.extend(tasks);
         self.write_counts(cpu, domain);
+        if self.costs.global_batches > 0 {
+            let linked = count * self.costs.move_task; // before the lock; here it is spent after it
+            self.before_unlock(cpu, Step::Fetch(linked));
+            return chains(count) * self.costs.move_task;
+        }
         count * self.costs.move_task
     }
 
