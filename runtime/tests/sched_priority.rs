@@ -7,7 +7,7 @@
 
 mod util;
 
-use bast::task::{self, Builder, Priority, yield_now};
+use bast::task::{self, Builder, Priority, checkpoint, yield_now};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
@@ -76,7 +76,9 @@ impl Yielders {
     /// was taken from whoever had it does not count.
     fn worst_wait(&self, times: usize, handle: &bast::Handle) -> u64 {
         let yield_once = || {
-            let (detaches, before) = (handle.metrics().detaches, self.turns());
+            let detaches = handle.metrics().detaches;
+            checkpoint(); // whatever was taken before that is settled
+            let before = self.turns();
             yield_now();
             let waited = self.turns() - before;
             (handle.metrics().detaches == detaches).then_some(waited)
