@@ -12,8 +12,9 @@ use crate::task::erased::Birth;
 use crate::task::scope::{Scope, scope_on};
 use crate::task::spawn::{self, JoinHandle};
 use crate::{monitor, overflow};
+use bast_stack::resume_unwind;
 use std::io;
-use std::panic::{Location, resume_unwind};
+use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
 

@@ -21,11 +21,12 @@ use crate::primitive::atomic::AtomicU8;
 use crate::sched::inside::Inside;
 use crate::sched::worker::current_task;
 use crate::task::header::{Extra, TaskRef};
+use bast_stack::catch_unwind;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 
 /// Declares task-local keys, in the manner of [`std::thread_local!`]: each task has its own value, made by the

@@ -15,13 +15,18 @@
     reason = "the naive thread-local is the control, the plain thread an unparker"
 )]
 
+mod util;
+
 use std::cell::Cell;
 use std::hint::black_box;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use std::thread::panicking;
 use std::time::Duration;
 
 use bast::task::{self, Task};
+use util::Gate;
 
 const TASKS: usize = 16;
 /// Switches after which a task was on another thread than before, over all tasks.
@@ -102,7 +107,7 @@ fn a_task_that_wanders_always_finds_its_own_worker() {
     //         aliasing: as above.
     let runtime = unsafe { bast::Builder::new().processors(4).build() }.expect("a runtime");
     let seen = runtime.run(move || {
-        let seen = std::sync::Arc::new(Seen::default());
+        let seen = Arc::new(Seen::default());
         let spawn = |_| {
             let (seen, unparker) = (seen.clone(), unparker.clone());
             bast::spawn(move || wander(&seen, &unparker))
@@ -125,4 +130,97 @@ fn a_task_that_wanders_always_finds_its_own_worker() {
             "the optimiser kept no address in this build: it proves nothing"
         );
     }
+}
+
+/// Panics that were caught on another thread than their task began on.
+const PANICS_MIN: u64 = 500;
+
+/// Calls what it holds when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Panics, on another thread than it began on if that can be had.
+fn panic_elsewhere(moved: &AtomicU64) {
+    let thread = thread_id();
+    for _ in 0..100 {
+        task::yield_now();
+        if thread_id() != thread {
+            moved.fetch_add(1, Relaxed);
+            break;
+        }
+    }
+    resume_unwind(Box::new("expected by the test"));
+}
+
+struct PanicsInDrop(Arc<AtomicU64>);
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        panic_elsewhere(&self.0);
+    }
+}
+
+bast::task_local! {
+    static FIRST: Cell<Option<PanicsInDrop>> = const { Cell::new(None) };
+    static SECOND: Cell<Option<PanicsInDrop>> = const { Cell::new(None) };
+}
+
+/// One task: lets others panic, and what it drops, in the places where the runtime catches it.
+fn provoke(pool: &bast::task::Pool, moved: &Arc<AtomicU64>) {
+    while moved.load(Relaxed) < PANICS_MIN {
+        let own = moved.clone();
+        let child = bast::spawn(move || panic_elsewhere(&own));
+        assert!(child.join().expect_err("it panics").is_panic());
+        let own = moved.clone();
+        let child = bast::spawn(move || {
+            FIRST.set(Some(PanicsInDrop(own.clone())));
+            SECOND.set(Some(PanicsInDrop(own)));
+        });
+        child.join().expect("what its values do is not its own doing");
+        let own = moved.clone();
+        pool.submit(move || panic_elsewhere(&own)).expect("it is open");
+        let caught = task::catch_unwind(AssertUnwindSafe(|| panic_elsewhere(moved)));
+        assert!(caught.is_err());
+        assert!(!panicking(), "this thread was left with another one's panic");
+    }
+}
+
+/// std counts the panics of a thread in a thread-local of its own, and whoever catches one counts it down. Where that
+/// is inlined, as here, its address is one more that the optimiser may keep across a switch. Then the thread of the
+/// panic counts as panicking for ever after, and another one loses a panic that it never had.
+#[test]
+fn a_panic_is_counted_down_on_the_thread_that_caught_it() {
+    // SAFETY: validity: no value bound to a thread is alive across a wait. aliasing: as above.
+    let runtime = unsafe { bast::Builder::new().processors(4).build() }.expect("a runtime");
+    let _watchdog = util::Watchdog::start("panics elsewhere", Some(runtime.handle()));
+    let moved = Arc::new(AtomicU64::new(0));
+    let seen = moved.clone();
+    runtime.run(move || {
+        let gate = Gate::new();
+        // While no thread at all is panicking, none looks at its own count: so one is, all the time.
+        let held = gate.clone();
+        let unwinding = bast::spawn(move || {
+            let _waits = OnDrop(|| held.wait());
+            resume_unwind(Box::new("expected by the test"));
+        });
+        let pool = Arc::new(bast::task::Pool::new(TASKS, TASKS).expect("a pool"));
+        let provoker = |_| {
+            let (pool, seen) = (pool.clone(), seen.clone());
+            bast::spawn(move || provoke(&pool, &seen))
+        };
+        let provokers = Vec::from_iter((0..TASKS).map(provoker));
+        for task in provokers {
+            task.join().expect("the panics stayed where they were");
+        }
+        pool.close();
+        gate.open();
+        assert!(unwinding.join().expect_err("it panics").is_panic());
+    });
+    runtime.shutdown();
+    println!("{} panics were caught on another thread", moved.load(Relaxed));
 }

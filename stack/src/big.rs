@@ -17,8 +17,9 @@ use crate::region::{self, Region};
 use crate::registry::Registration;
 use crate::sanitizer::{Announced, Detour};
 use crate::stack::{Stack, StackClass};
+use crate::unwind::{catch_unwind, resume_unwind};
 use std::mem::ManuallyDrop;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::AssertUnwindSafe;
 use std::thread;
 
 /// Free big stacks of a class keep their pages up to this many bytes together (at least one stack does).
@@ -90,7 +91,7 @@ pub fn try_on_big_stack<R>(size: usize, f: impl FnOnce() -> R) -> Result<R, Stac
     drop(stack);
     match job.result.expect("the job ran") {
         Ok(value) => Ok(value),
-        Err(payload) => panic::resume_unwind(payload),
+        Err(payload) => resume_unwind(payload),
     }
 }
 
@@ -107,7 +108,7 @@ unsafe extern "C" fn run<F: FnOnce() -> R, R>(job: *mut u8) {
     job.detour.arrive();
     // SAFETY: validity: taken once, since a job runs once. aliasing: as above.
     let f = unsafe { ManuallyDrop::take(&mut job.f) };
-    job.result = Some(panic::catch_unwind(AssertUnwindSafe(f)));
+    job.result = Some(catch_unwind(AssertUnwindSafe(f)));
     job.detour.turn_back();
 }
 

@@ -50,7 +50,8 @@
 //! * **A switch keeps** every general and vector register with a live value in it. It does *not* keep the
 //!   floating-point control registers (MXCSR, x87 control word, FPCR): they belong to the thread. See [`Saved`].
 //! * **A switch may return on another thread.** Nothing here uses `thread_local!`; callers must not keep the
-//!   address of a thread-local across one.
+//!   address of a thread-local across one. The compiler does that with std's count of panics, unless they are caught
+//!   by [`catch_unwind`].
 //! * **Limits are errors** ([`StackError`]) that name the limit, its value and the command that raises it.
 //!
 //! # Ways not taken
@@ -90,6 +91,7 @@ mod sanitizer;
 mod saved;
 mod shrink;
 mod stack;
+mod unwind;
 
 pub use big::{maybe_grow, on_big_stack, try_on_big_stack};
 pub use bounds::remaining;
@@ -99,6 +101,7 @@ pub use pool::{ClassStats, Config, GuardMode, StackStats, Stacks};
 pub use saved::{Saved, switch, switch_final};
 pub use shrink::{shrink, shrinkable_bytes};
 pub use stack::{Stack, StackClass};
+pub use unwind::{catch_unwind, resume_unwind};
 
 /// The shared free list, for the loom model of it.
 #[cfg(bast_loom)]

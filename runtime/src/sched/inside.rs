@@ -14,9 +14,10 @@ use crate::sys::membarrier;
 use crate::task::header::{Extra, Header, TaskRef};
 use crate::task::slab;
 use crate::task::state::CommitPark;
+use bast_stack::catch_unwind;
 use bast_stack::{Saved, StackError, switch, switch_final};
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 
 /// Every so many rounds a worker looks at the global queue and the poller first.

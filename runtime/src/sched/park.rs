@@ -15,7 +15,8 @@ use crate::task::state::{CommitPark, Unpark};
 use crate::task::waker_slot::WakerSlot;
 use crate::time::clock::{self, NEVER};
 use crate::time::heap::{self, Node};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use bast_stack::catch_unwind;
+use std::panic::{AssertUnwindSafe, Location};
 use std::sync::Arc;
 use std::thread::Thread;
 

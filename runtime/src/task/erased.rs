@@ -13,8 +13,9 @@ use super::handle::TaskId;
 use super::header::{Extra, STORAGE_BYTES, TaskRef, VTable};
 use super::join_word::Complete;
 use crate::error::JoinError;
+use bast_stack::catch_unwind;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location};
 
 /// What a task leaves behind.
 pub(crate) type Outcome<T> = Result<T, JoinError>;

@@ -5,11 +5,12 @@ use super::scope::{Base, Scope};
 use super::spawn::{Builder, spawn_lent};
 use crate::context::{self, Canceller, Context};
 use crate::sync::{Condvar, Mutex, MutexGuard};
+use bast_stack::{catch_unwind, resume_unwind};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location};
 use std::sync::{Arc, PoisonError};
 
 /// Tasks that belong together: the first that fails cancels the others, at most so many run at once, and their results

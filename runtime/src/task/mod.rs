@@ -27,6 +27,7 @@ pub(crate) mod state;
 pub(crate) mod waker_slot;
 
 pub use crate::task_local::{AccessError, LocalKey};
+pub use bast_stack::catch_unwind;
 pub use group::Group;
 pub use handle::{Task, TaskId};
 pub use join_async::JoinFuture;

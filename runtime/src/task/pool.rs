@@ -5,8 +5,9 @@ use crate::error::SpawnError;
 use crate::primitive::atomic::{AtomicU64, Relaxed};
 use crate::sync::channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 use crate::sync::{TimedOut, WaitGroup};
+use bast_stack::catch_unwind;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 

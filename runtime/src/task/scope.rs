@@ -26,9 +26,10 @@ use crate::sched::inside::Inside;
 use crate::sched::shared::Shared;
 use crate::sched::wait::{Caller, Wake};
 use crate::time::clock::NEVER;
+use bast_stack::{catch_unwind, resume_unwind};
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location};
 use std::ptr::NonNull;
 use std::time::Duration;
 
