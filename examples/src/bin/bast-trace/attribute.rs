@@ -11,21 +11,23 @@ use crate::ledger::{Account, Books, Ledger, NETWORK, Region, Sink};
 use crate::reader::{Event, Generation, Tables, Visitor};
 use crate::text::{duration, percent, share};
 
-/// Quantiles, in nanoseconds, exact to 1 in 1000.
+/// 36 years; only a damaged trace has longer times.
+const LONGEST: u64 = 1 << 60;
+
+/// Quantiles, in nanoseconds, exact to 1 in 100.
 #[derive(Debug)]
 struct Spread(Histogram<u64>);
 
 impl Default for Spread {
     fn default() -> Spread {
-        Spread(Histogram::new(3).expect("three digits are within what a histogram can do"))
+        Spread(Histogram::new(2).expect("two digits are within what a histogram can do"))
     }
 }
 
 impl Spread {
     fn add(&mut self, nanoseconds: i64) {
-        // What is longer than the histogram can hold is counted at its end.
-        self.0
-            .saturating_record(u64::try_from(nanoseconds).unwrap_or(0).min(1 << 60));
+        let length = u64::try_from(nanoseconds).unwrap_or(0).min(LONGEST);
+        self.0.record(length).expect("it grows as far as LONGEST");
     }
 
     fn quantile(&self, quantile: f64) -> Option<i64> {
@@ -250,7 +252,7 @@ fn section(title: &str, noun: &str, groups: &[GroupReport], out: &mut dyn Write)
         )?;
         writeln!(
             out,
-            "  {:<32}{:>10}{:>8}{:>8}{:>10}{:>10}",
+            "  {:<38}{:>10}{:>8}{:>8}{:>10}{:>10}",
             "", "total", "share", "times", "p50", "p99"
         )?;
         let mut line = |name: &str, total: i64, times: String, p50: Option<i64>, p99: Option<i64>| {
@@ -258,7 +260,7 @@ fn section(title: &str, noun: &str, groups: &[GroupReport], out: &mut dyn Write)
             let (p50, p99) = (or_dash(p50), or_dash(p99));
             writeln!(
                 out,
-                "  {name:<32}{total:>10}{share:>8}{times:>8}{p50:>10}{p99:>10}"
+                "  {name:<38}{total:>10}{share:>8}{times:>8}{p50:>10}{p99:>10}"
             )
         };
         line(

@@ -28,6 +28,8 @@ pub(crate) struct Part {
     pub(crate) count: u64,
 }
 
+/// The reason of a wait that has none: since before the trace, or by a direct switch to another task.
+const NOT_TOLD: &str = "(not told)";
 pub(crate) const NETWORK: &str = "network";
 
 impl Ledger {
@@ -354,13 +356,8 @@ impl Books {
         }
         task.detached = None;
         task.state = to;
-        task.reason = reason.unwrap_or_else(|| {
-            Rc::from(if to == TaskState::Waiting {
-                "(not told)"
-            } else {
-                ""
-            })
-        });
+        let told = reason.filter(|reason| !reason.is_empty());
+        task.reason = told.unwrap_or_else(|| Rc::from(NOT_TOLD));
         match to {
             TaskState::Running => task.runs += 1,
             TaskState::Syscall if event.processor == NONE => task.detached = Some(task.since),

@@ -3,6 +3,11 @@
 //! `summary`, `attribute` and `tasks` print figures, `to-perfetto` converts, `check` finds what is wrong in a trace.
 //! A trace is read a generation at a time, so its size does not matter, but for `tasks`, which holds a line a task.
 
+#![expect(
+    clippy::large_stack_frames,
+    reason = "it all runs on the main thread, there are no tasks"
+)]
+
 mod attribute;
 mod ledger;
 mod perfetto;
@@ -33,7 +38,8 @@ Words and units:
     runnable   ready, not on a processor; with the wait from creation to the first start. Split in two:
                \"a processor idle\": at least one was free meanwhile, so it was the scheduler that was late;
                \"all taken\": none was free, so no scheduler could have been faster.
-    waiting    parked, by reason: channel, lock, sleep, ... (\"(not told)\": since before the trace).
+    waiting    parked, by reason: channel, lock, sleep, ... (\"(not told)\": since before the
+               trace, or by a direct switch to another task).
     network    parked with the reason \"network\".
     system call  in the kernel, its processor held or lost to others meanwhile.
   Exit status: 0 all is well, 1 the trace is not valid, 2 it could not be read or the command line is wrong.";
@@ -74,7 +80,7 @@ enum Command {
     /// Where the time went, a block for each kind of task (entry function) and each user region
     #[command(after_help = format!(
         "In each block: total, its share of the wall time, how many times (waits), and the median and 99th percentile of\n\
-         what one task or region spent so, exact to 1 in 1000. Quantiles are over the whole ones alone: those that began\n\
+         what one task or region spent so, exact to 1 in 100. Quantiles are over the whole ones alone: those that began\n\
          and ended within the trace. A region's time is that of its task between the two ends, regions within it included.\n\n{WORDS}\n{LAYERS}"
     ))]
     Attribute(Input),

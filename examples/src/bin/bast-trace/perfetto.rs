@@ -185,14 +185,13 @@ impl<W: Write> Perfetto<W> {
         }
         match from {
             TaskState::Running => self.close(processor, now, false, why),
-            TaskState::Syscall if processor != NONE => {
+            TaskState::Syscall
                 if self
                     .syscalls
                     .get(&processor)
-                    .is_some_and(|slice| slice.task == id)
-                {
-                    self.close(processor, now, true, why);
-                }
+                    .is_some_and(|slice| slice.task == id) =>
+            {
+                self.close(processor, now, true, why);
             }
             TaskState::Waiting if to == TaskState::Runnable => self.wake(event, id),
             _ => {}

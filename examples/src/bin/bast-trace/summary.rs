@@ -209,7 +209,7 @@ fn text(report: &Report<'_>, ledger: &Ledger, out: &mut dyn Write) -> io::Result
     let mut line = |name: &str, nanoseconds: i64, times: &str| {
         writeln!(
             out,
-            "  {name:<32}{:>10}{:>8}{times:>9}",
+            "  {name:<38}{:>10}{:>8}{times:>9}",
             duration(nanoseconds),
             share(nanoseconds, wall)
         )
@@ -229,11 +229,11 @@ fn text(report: &Report<'_>, ledger: &Ledger, out: &mut dyn Write) -> io::Result
     writeln!(out, "  layers: {}", report.layers.line(wall))?;
     writeln!(out, "\nTransitions of tasks")?;
     for (name, count) in &report.transitions {
-        writeln!(out, "  {name:<32}{count:>10}")?;
+        writeln!(out, "  {name:<38}{count:>10}")?;
     }
     writeln!(out, "\nEvents")?;
     for (name, count) in report.events_by_kind {
-        writeln!(out, "  {name:<32}{count:>10}")?;
+        writeln!(out, "  {name:<38}{count:>10}")?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ macro_rules! kinds {
         }
 
         impl Kind {
+            #[cfg(test)]
             pub(crate) const ALL: &[Kind] = &[$(Kind::$name,)*];
 
             pub(crate) const fn new(number: u8) -> Option<Kind> {

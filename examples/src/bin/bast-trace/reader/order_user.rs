@@ -56,32 +56,7 @@ impl Order {
                 self.user_tasks.remove(&first);
                 What::UserTaskEnd { id: first }
             }
-            Kind::UserRegionBegin => {
-                let name = tables.string(second).ok_or("its name is not in the table")?;
-                self.own_any(place)?.regions.push((first, name));
-                What::RegionBegin {
-                    user_task: first,
-                    name: second,
-                }
-            }
-            Kind::UserRegionEnd => {
-                let name = tables.string(second).ok_or("its name is not in the table")?;
-                let task = place.task;
-                let regions = &mut self.own_any(place)?.regions;
-                match regions.last() {
-                    Some(open) if open.0 != first || open.1 != name => {
-                        let (user_task, open) = open;
-                        return Err(format!(
-                            "region \"{name}\" of user task {first} ends in task {task}, whose innermost is \"{open}\" of user task {user_task}"
-                        ));
-                    }
-                    _ => regions.pop(),
-                };
-                What::RegionEnd {
-                    user_task: first,
-                    name: second,
-                }
-            }
+            Kind::UserRegionBegin | Kind::UserRegionEnd => self.region(raw, place, tables)?,
             Kind::UserLog => What::Log {
                 user_task: first,
                 key: second,
@@ -91,6 +66,26 @@ impl Order {
         };
         self.emit(raw, place, what);
         Ok(Step::Done)
+    }
+
+    /// Regions end in the task where they began, the innermost first.
+    fn region(&mut self, raw: &Raw, place: Place, tables: &Tables) -> Result<What, String> {
+        let [user_task, id, ..] = raw.arguments;
+        let name = tables.string(id).ok_or("its name is not in the table")?;
+        let regions = &mut self.own_any(place)?.regions;
+        if raw.kind == Kind::UserRegionBegin {
+            regions.push((user_task, name));
+            return Ok(What::RegionBegin { user_task, name: id });
+        }
+        if let Some((open_task, open)) = regions.pop()
+            && (open_task, &open) != (user_task, &name)
+        {
+            return Err(format!(
+                "region \"{name}\" of user task {user_task} ends in task {}, whose innermost is \"{open}\" of user task {open_task}",
+                place.task
+            ));
+        }
+        Ok(What::RegionEnd { user_task, name: id })
     }
 
     fn own_any(&mut self, place: Place) -> Result<&mut super::order::Task, String> {
