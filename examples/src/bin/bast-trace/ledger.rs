@@ -273,7 +273,8 @@ impl Books {
         }
     }
 
-    fn name(&mut self, id: u64, stack: u64, tables: &Tables) {
+    /// The first stack seen of a task names it.
+    pub(crate) fn name(&mut self, id: u64, stack: u64, tables: &Tables) {
         if let Some(task) = self.tasks.get_mut(&id)
             && task.name.is_empty()
             && let Some(name) = tables.root(stack)
