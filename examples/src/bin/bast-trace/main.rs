@@ -239,11 +239,17 @@ fn read_file(path: &Path, rules: Rules, visitor: &mut dyn Visitor) -> Result<Ext
 /// Counts on the way, so that something is known of a trace that breaks off.
 struct Partial<'a> {
     inner: &'a mut dyn Visitor,
+    minor: u8,
     generations: u64,
     last: i64,
 }
 
 impl Visitor for Partial<'_> {
+    fn header(&mut self, minor: u8) {
+        self.minor = minor;
+        self.inner.header(minor);
+    }
+
     fn generation(&mut self, generation: &reader::Generation, time: i64) {
         self.generations += 1;
         self.last = time;
@@ -267,6 +273,7 @@ impl Visitor for Partial<'_> {
 fn analyse(input: &Input, visitor: &mut dyn Visitor) -> Result<(Extent, bool), Failure> {
     let mut partial = Partial {
         inner: visitor,
+        minor: 0,
         generations: 0,
         last: 0,
     };
@@ -280,7 +287,7 @@ fn analyse(input: &Input, visitor: &mut dyn Visitor) -> Result<(Extent, bool), F
                 path.display()
             );
             partial.inner.end(partial.last);
-            let minor = header_minor(&path);
+            let minor = partial.minor;
             Ok((
                 Extent {
                     minor,
@@ -292,16 +299,6 @@ fn analyse(input: &Input, visitor: &mut dyn Visitor) -> Result<(Extent, bool), F
         }
         Err(failure) => Err(failure),
     }
-}
-
-/// The header has been read once and was good; standard input cannot be read twice.
-fn header_minor(path: &Path) -> u8 {
-    let mut header = [0; 16];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    let digits = read
-        .ok()
-        .and_then(|()| str::from_utf8(&header[5..7]).ok()?.parse().ok());
-    digits.unwrap_or(0)
 }
 
 struct Count(u64);

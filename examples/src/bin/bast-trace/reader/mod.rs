@@ -42,6 +42,9 @@ pub(crate) struct Rules {
 
 /// Is told of everything in a trace, in order.
 pub(crate) trait Visitor {
+    /// The header is that of go 1.`minor`.
+    fn header(&mut self, _minor: u8) {}
+
     /// A generation begins, at `time` in nanoseconds.
     fn generation(&mut self, _generation: &Generation, _time: i64) {}
 
@@ -66,6 +69,7 @@ pub(crate) struct Extent {
 /// Reads a whole trace. The visitor has seen everything before a fault.
 pub(crate) fn read(input: impl Read, rules: Rules, visitor: &mut dyn Visitor) -> Result<Extent, Fault> {
     let mut generations = Generations::new(input, rules.strict)?;
+    visitor.header(generations.minor);
     let mut player = Player {
         order: Order::new(rules.strict),
         minor: generations.minor,
