@@ -45,7 +45,8 @@ impl Ground {
         })
     }
 
-    /// Has a plain thread do `job`, some time.
+    /// Has a plain thread do `job`, some time. Not inlined: std's channel uses thread-locals.
+    #[inline(never)]
     pub fn on_thread(self, job: impl FnOnce() + Send + 'static) {
         let workshop = self.world.workshop.get().expect("the threads have started");
         workshop
