@@ -4,7 +4,6 @@ use super::{Metric, Row, Work, not_for};
 use crate::run::{Run, Values, bast_runtime, nanos_each, tokio_runtime};
 use crate::stats::median;
 use crate::system::System;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -112,28 +111,26 @@ fn on_bast(calls: usize, hand_offs: usize) -> Values {
     vec![idle, p50, p99]
 }
 
-fn on_tokio(calls: usize, hand_offs: usize) -> impl Future<Output = Values> + Send + 'static {
-    async move {
-        let start = Instant::now();
-        for _ in 0..calls {
-            tokio::task::block_in_place(|| ());
-            tokio::task::yield_now().await; // back to a worker that has something to hand over
-        }
-        let idle = nanos_each(start, calls);
-        let mut nanos = Vec::with_capacity(hand_offs);
-        for _ in 0..hand_offs {
-            let other = Other::new();
-            let task = tokio::spawn({
-                let other = Arc::clone(&other);
-                async move { other.runs() }
-            });
-            let called = other.now();
-            let ran = tokio::task::block_in_place(|| other.wait());
-            nanos.push(ran as f64 - called as f64);
-            task.await.expect("the other task ends well");
-            tokio::task::yield_now().await;
-        }
-        let [p50, p99] = quantiles(&mut nanos);
-        vec![idle, p50, p99]
+async fn on_tokio(calls: usize, hand_offs: usize) -> Values {
+    let start = Instant::now();
+    for _ in 0..calls {
+        tokio::task::block_in_place(|| ());
+        tokio::task::yield_now().await; // back to a worker that has something to hand over
     }
+    let idle = nanos_each(start, calls);
+    let mut nanos = Vec::with_capacity(hand_offs);
+    for _ in 0..hand_offs {
+        let other = Other::new();
+        let task = tokio::spawn({
+            let other = Arc::clone(&other);
+            async move { other.runs() }
+        });
+        let called = other.now();
+        let ran = tokio::task::block_in_place(|| other.wait());
+        nanos.push(ran as f64 - called as f64);
+        task.await.expect("the other task ends well");
+        tokio::task::yield_now().await;
+    }
+    let [p50, p99] = quantiles(&mut nanos);
+    vec![idle, p50, p99]
 }

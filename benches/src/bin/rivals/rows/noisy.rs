@@ -176,20 +176,7 @@ fn measure(run: &Run, noise: Noise) -> Values {
                 .for_each(|task| task.join().expect("the noise ends well"));
             quantiles(late.into_iter())
         }),
-        System::Tokio => run.tokio(move || async move {
-            let plan = Schedule::new(&run, noise);
-            let tickers = Vec::from_iter((0..TICKERS).map(|ticker| tokio::spawn(plan.tick_on_tokio(ticker))));
-            let noisy =
-                Vec::from_iter((0..plan.noisy).map(|index| tokio::spawn(plan.make_noise_on_tokio(index))));
-            let mut late = Vec::with_capacity(TICKERS);
-            for task in tickers {
-                late.push(task.await.expect("a ticker ends well"));
-            }
-            for task in noisy {
-                task.await.expect("the noise ends well");
-            }
-            quantiles(late.into_iter())
-        }),
+        System::Tokio => run.tokio(move || on_tokio(Schedule::new(&run, noise))),
         System::May => run.may(move || {
             let plan = Schedule::new(&run, noise);
             let tickers = Vec::from_iter(
@@ -229,4 +216,17 @@ fn measure(run: &Run, noise: Noise) -> Values {
         }),
         system => not_for(system),
     }
+}
+
+async fn on_tokio(plan: Schedule) -> Values {
+    let tickers = Vec::from_iter((0..TICKERS).map(|ticker| tokio::spawn(plan.tick_on_tokio(ticker))));
+    let noisy = Vec::from_iter((0..plan.noisy).map(|index| tokio::spawn(plan.make_noise_on_tokio(index))));
+    let mut late = Vec::with_capacity(TICKERS);
+    for task in tickers {
+        late.push(task.await.expect("a ticker ends well"));
+    }
+    for task in noisy {
+        task.await.expect("the noise ends well");
+    }
+    quantiles(late.into_iter())
 }
