@@ -8,3 +8,7 @@
 //! * `pub_sub`: an event bus.
 //! * `saga`: a state machine driven by channels, with compensation.
 //! * `million_echo`: as many echo connections as the machine allows, up to a million, and what one costs.
+//!
+//! And two that are no example, `soak` and `storm`: they run the runtime hard, with exact books ([`stress`]).
+
+pub mod stress;

@@ -6,6 +6,9 @@
 //! over in *one* function, where the optimiser may merge what it reads, and after each return the task must find
 //! itself on the worker that runs it. To be run with `--profile fat`, where LLVM is freest.
 //!
+//! What is done in `task::no_park` is never merged with what its caller does: a thread-local whose address is taken
+//! there is the present thread's.
+//!
 //! The control beside it reads a thread-local of its own the naive way. With `BAST_TLS_CONTROL=1` it must have seen
 //! a stale address: then this build is one in which the fault could show.
 
@@ -64,6 +67,7 @@ fn wander(seen: &Seen, unparker: &mpsc::Sender<Task>) {
     while !seen.enough.load(Relaxed) {
         let thread = thread_id();
         let address = naive_address();
+        let apart = task::no_park(naive_address);
         match rounds % 5 {
             0 => task::yield_now(),
             1 => {
@@ -89,6 +93,11 @@ fn wander(seen: &Seen, unparker: &mpsc::Sender<Task>) {
         );
         assert_eq!(task::try_current().map(|task| task.id()), Some(own));
         if thread_id() != thread {
+            assert_ne!(
+                task::no_park(naive_address),
+                apart,
+                "an address was kept across a park though it was taken in no_park"
+            );
             seen.stale
                 .fetch_add(u64::from(naive_address() == address), Relaxed);
             if seen.migrations.fetch_add(1, Relaxed) + 1 >= MIGRATIONS_MIN {

@@ -39,6 +39,9 @@ var rows = map[string]func() values{
 	"timer_reset_waited":        func() values { return rounds(resetDeadlineWaited) },
 	"steal_fanout":              func() values { return rounds(fanOut) },
 	"wake_latency":              wakeLatency,
+	"noisy_neighbour_hogs":      func() values { return rounds(besideHogs) },
+	"noisy_neighbour_blocked":   func() values { return rounds(besideBlocked) },
+	"blocking_handoff":          func() values { return rounds(blockingHandoff) },
 }
 
 func main() {

@@ -11,6 +11,10 @@ use std::panic::Location;
 /// It holds the contract of [`Builder::build`](crate::Builder::build) for a stretch of code: a value bound to the thread
 /// may be alive in `f`, such as a borrow from [`std::thread_local!`], though `f` calls into bast.
 ///
+/// `f` is not inlined into its caller. So code that uses a thread-local within, such as a channel of std that blocks,
+/// looks for it anew in each call, where in a loop of the caller's the optimiser might look once and keep the address
+/// across parks.
+///
 /// Calls that need not wait work as always: a lock that is free, a channel that has room. Those that must wait panic
 /// before anybody has seen them, so nothing is left half done. [`scope`](crate::scope()) is the exception: it waits for
 /// its tasks first, with its worker, and panics then. A task stays on its thread also in [`blocking`](crate::blocking()),
@@ -34,10 +38,17 @@ use std::panic::Location;
 #[track_caller]
 pub fn no_park<R>(f: impl FnOnce() -> R) -> R {
     let Some(task) = current_task() else {
-        return f();
+        return apart(f);
     };
     let outer = task.extra_or_new().no_park.replace(Some(Location::caller()));
     let _restore = Restore(task, outer);
+    apart(f)
+}
+
+/// Calls `f` from a function that the optimiser cannot merge with others: what it remembers of a thread-local there, it
+/// has forgotten at the next call.
+#[inline(never)]
+fn apart<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 

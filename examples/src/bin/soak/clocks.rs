@@ -1,8 +1,8 @@
 //! Time: sleeps, timeouts, intervals. Nothing here expects to be quick; only what comes too early is wrong.
 
-use crate::tools::{Ground, Rng};
 use bast::task::{park, park_timeout};
 use bast::time::{Missed, interval, sleep, sleep_until, timeout};
+use bast_examples::stress::tools::{Ground, Rng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

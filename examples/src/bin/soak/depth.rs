@@ -1,8 +1,8 @@
 //! Deep stacks that stand still for so long that the runtime gives back what is not in use.
 
-use crate::ledger::Planned;
-use crate::tools::{Ground, Rng};
-use crate::unwinding::{OnDrop, expect_planned};
+use crate::unwinding::OnDrop;
+use bast_examples::stress::ledger::Planned;
+use bast_examples::stress::tools::{Ground, Rng, expect_planned};
 use std::hint::black_box;
 use std::panic::panic_any;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) fn deep_stacks(ground: Ground, rng: &mut Rng) {
     ground.kind.start(count);
     let tasks: Vec<_> = (0..count)
         .map(|_| {
-            let (mark, levels) = (rng.next() | 1, 1 + rng.below(120));
+            let (mark, levels) = (rng.draw() | 1, 1 + rng.below(120));
             let long = rng.one_in(2);
             bast::spawn(move || {
                 let pause = if long { LONG } else { Duration::from_millis(1) };
@@ -65,7 +65,7 @@ pub(crate) fn deep_unwinding(ground: Ground, rng: &mut Rng) {
     ground.kind.start(count);
     let tasks: Vec<_> = (0..count)
         .map(|number| {
-            let (mark, levels) = (rng.next() | 1, 20 + rng.below(60));
+            let (mark, levels) = (rng.draw() | 1, 20 + rng.below(60));
             let body = move || {
                 let _guard = OnDrop(move || {
                     descend(ground, mark, levels, &mut || bast::time::sleep(LONG));

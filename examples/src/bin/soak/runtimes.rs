@@ -1,7 +1,7 @@
 //! Several runtimes in one process: tasks that spawn, join and wake across, and runtimes that come and go.
 
-use crate::tools::{Ground, Latch, Rng};
 use bast::task::park;
+use bast_examples::stress::tools::{Ground, Latch, Rng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -77,7 +77,7 @@ fn across(ground: Ground, turns: u64) {
 pub(crate) fn short_lived(ground: Ground, rng: &mut Rng) {
     let (processors, spawners, each) = (1 + rng.below(3) as usize, 1 + rng.below(3), 1 + rng.below(200));
     ground.kind.start(spawners * each + 1);
-    let seed = rng.next();
+    let seed = rng.draw();
     let lives = rng.micros_below(3000);
     bast::blocking(move || {
         // SAFETY: the tasks below keep nothing at all across a wait.

@@ -1,8 +1,8 @@
 //! What several tasks do to one connection: close it, move its deadlines, share its ends.
 
 use crate::tcp::pair;
-use crate::tools::{Ground, Latch, Rng};
 use bast::net::TcpStream;
+use bast_examples::stress::tools::{Ground, Latch, Rng};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Tasks that only run: spawned in storms, in trees, yielding, and keeping the processor.
 
-use crate::tools::{Ground, Latch, Rng};
 use bast::task::yield_now;
+use bast_examples::stress::tools::{Ground, Latch, Rng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

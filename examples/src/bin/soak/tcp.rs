@@ -1,7 +1,7 @@
 //! Whole connections over loopback: data both ways, half closes, resets, listeners that close.
 
-use crate::tools::{Ground, Latch, Rng};
 use bast::net::{TcpListener, TcpStream};
+use bast_examples::stress::tools::{Ground, Latch, Rng};
 use socket2::SockRef;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -14,7 +14,7 @@ const CONNECTIONS_MAX: u64 = 24;
 
 /// A listener on a loopback address of its own, so that closed connections do not use up the ports.
 pub(crate) fn listen(ground: Ground, rng: &mut Rng) -> (TcpListener, SocketAddr) {
-    let [_, a, b, c, ..] = rng.next().to_be_bytes();
+    let [_, a, b, c, ..] = rng.draw().to_be_bytes();
     let address = Ipv4Addr::new(127, a, b, c.clamp(1, 254));
     let listener = ground.must(TcpListener::bind((address, 0)), "bind");
     let address = ground.must(listener.local_addr(), "local_addr");
@@ -99,7 +99,7 @@ fn serve(ground: Ground, mut stream: TcpStream, room: usize, echoed: &AtomicU64)
 /// Sends and receives at the same time, each in a task of its own; the number of bytes.
 fn converse(ground: Ground, address: SocketAddr, mut rng: Rng) -> u64 {
     let total = rng.below([200, 5_000, 200_000][rng.clone().below(3) as usize]);
-    let salt = rng.next();
+    let salt = rng.draw();
     let stream = Arc::new(ground.must(TcpStream::connect(address), "connect"));
     let sender = {
         let (stream, mut rng) = (Arc::clone(&stream), rng.split());

@@ -1,8 +1,8 @@
 //! Blocking sections and panics: where a task and its thread are tied together for a while.
 
-use crate::ledger::Planned;
-use crate::tools::{Ground, Latch, Rng};
 use bast::task::{park, yield_now};
+use bast_examples::stress::ledger::Planned;
+use bast_examples::stress::tools::{Ground, Latch, Rng, expect_planned};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -113,20 +113,6 @@ pub(crate) fn panics(ground: Ground, rng: &mut Rng) {
     for (number, task) in tasks {
         expect_planned(ground, task.join(), number);
     }
-}
-
-/// The task ended by the planned panic `number`.
-pub(crate) fn expect_planned<T>(ground: Ground, joined: Result<T, bast::JoinError>, number: u64) {
-    let Err(error) = joined else {
-        return ground.check(false, || format!("task {number} did not panic"));
-    };
-    ground.check(error.is_panic(), || format!("not a panic: {error}"));
-    let payload = error.into_panic();
-    ground.same(
-        payload.downcast_ref::<Planned>().map(|planned| planned.0),
-        Some(number),
-        "payload",
-    );
 }
 
 /// Destructors that park in every way while a panic unwinds their task.

@@ -1,7 +1,7 @@
 //! Parks and unparks: between tasks, with plain threads, and many at one task.
 
-use crate::tools::{Ground, Latch, Rng};
 use bast::task::{Task, park};
+use bast_examples::stress::tools::{Ground, Latch, Rng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

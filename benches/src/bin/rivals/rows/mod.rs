@@ -2,7 +2,9 @@
 
 mod channel;
 mod foreign;
+mod handoff;
 mod locking;
+mod noisy;
 mod parked;
 mod pingpong;
 mod selecting;
@@ -94,7 +96,7 @@ pub(crate) fn all() -> Vec<Row> {
     rows.extend(served::ECHO);
     rows.extend([switch::ROW, timer::RESET, timer::RESET_WAITED, steal::ROW]);
     rows.extend(served::CONNECTIONS);
-    rows.push(wake::ROW);
+    rows.extend([wake::ROW, noisy::HOGS, noisy::BLOCKERS_ROW, handoff::ROW]);
     rows.push(served::TAIL);
     rows
 }

@@ -1,6 +1,6 @@
 //! What the rounds are made with: random numbers, a latch, plain threads.
 
-use crate::ledger::{self, Kind, World};
+use super::ledger::{self, Kind, Planned, World};
 use bast::task::Task;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,15 +9,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where a round takes place.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ground {
-    pub(crate) world: &'static World,
-    pub(crate) kind: &'static Kind,
+pub struct Ground {
+    /// What all rounds share.
+    pub world: &'static World,
+    /// The account of the round's kind.
+    pub kind: &'static Kind,
 }
 
 impl Ground {
     /// Ends the process with the books if `right` is false.
     #[track_caller]
-    pub(crate) fn check(self, right: bool, what: impl FnOnce() -> String) {
+    pub fn check(self, right: bool, what: impl FnOnce() -> String) {
         if !right {
             let at = std::panic::Location::caller();
             ledger::fail(self.world, self.kind.name, &format!("{} ({at})", what()));
@@ -26,7 +28,7 @@ impl Ground {
 
     /// Both the same, or the end.
     #[track_caller]
-    pub(crate) fn same<T: PartialEq + std::fmt::Debug>(self, got: T, wanted: T, what: &str) {
+    pub fn same<T: PartialEq + std::fmt::Debug>(self, got: T, wanted: T, what: &str) {
         if got != wanted {
             let at = std::panic::Location::caller();
             let text = format!("{what}: {got:?}, where it must be {wanted:?} ({at})");
@@ -36,15 +38,16 @@ impl Ground {
 
     /// The value, or the end.
     #[track_caller]
-    pub(crate) fn must<T, E: std::fmt::Debug>(self, result: Result<T, E>, what: &str) -> T {
+    pub fn must<T, E: std::fmt::Debug>(self, result: Result<T, E>, what: &str) -> T {
         result.unwrap_or_else(|error| {
             let at = std::panic::Location::caller();
             ledger::fail(self.world, self.kind.name, &format!("{what}: {error:?} ({at})"))
         })
     }
 
-    /// Has a plain thread do `job`, some time.
-    pub(crate) fn on_thread(self, job: impl FnOnce() + Send + 'static) {
+    /// Has a plain thread do `job`, some time. Not inlined: std's channel uses thread-locals.
+    #[inline(never)]
+    pub fn on_thread(self, job: impl FnOnce() + Send + 'static) {
         let workshop = self.world.workshop.get().expect("the threads have started");
         workshop
             .send(Box::new(job))
@@ -54,14 +57,16 @@ impl Ground {
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and every seed is a good one.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Rng {
+    /// A stream of its own for every seed.
+    pub fn new(seed: u64) -> Rng {
         Rng(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// Any number.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -70,50 +75,51 @@ impl Rng {
     }
 
     /// Below `bound`, which is not zero.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.draw() % bound
     }
 
     /// True once in `count` times.
-    pub(crate) fn one_in(&mut self, count: u64) -> bool {
+    pub fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 
     /// A generator for a part of the work, so that its draws do not depend on what others do.
-    pub(crate) fn split(&mut self) -> Rng {
-        Rng(self.next())
+    pub fn split(&mut self) -> Rng {
+        Rng(self.draw())
     }
 
-    pub(crate) fn micros_below(&mut self, bound: u64) -> Duration {
+    /// A time below so many microseconds.
+    pub fn micros_below(&mut self, bound: u64) -> Duration {
         Duration::from_micros(self.below(bound))
     }
 }
 
 /// FNV-1a, to give each kind a stream of its own.
-pub(crate) fn hash(text: &str) -> u64 {
+pub(super) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     })
 }
 
-pub(crate) fn seed_from_clock() -> u64 {
+pub(super) fn seed_from_clock() -> u64 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Short enough to be typed.
-    Rng::new(time.as_nanos() as u64).next() % 1_000_000_000
+    Rng::new(time.as_nanos() as u64).draw() % 1_000_000_000
 }
 
 /// The task that made it waits until `left` others have been here.
 #[derive(Clone, Debug)]
-pub(crate) struct Latch(Arc<(AtomicUsize, Task)>);
+pub struct Latch(Arc<(AtomicUsize, Task)>);
 
 impl Latch {
     /// For the calling task to wait on.
-    pub(crate) fn new(count: usize) -> Latch {
+    pub fn new(count: usize) -> Latch {
         Latch(Arc::new((AtomicUsize::new(count), bast::task::current())))
     }
 
     /// One has been here. The last one wakes the waiter, and nobody else does.
-    pub(crate) fn arrive(&self) {
+    pub fn arrive(&self) {
         let (left, waiter) = &*self.0;
         let before = left.fetch_sub(1, Ordering::AcqRel);
         assert!(before > 0, "more came than were expected");
@@ -122,11 +128,13 @@ impl Latch {
         }
     }
 
-    pub(crate) fn left(&self) -> usize {
+    /// How many are still to come.
+    pub fn left(&self) -> usize {
         self.0.0.load(Ordering::Acquire)
     }
 
-    pub(crate) fn wait(&self) {
+    /// By the task that made it.
+    pub fn wait(&self) {
         while self.left() > 0 {
             bast::task::park();
         }
@@ -134,17 +142,17 @@ impl Latch {
 }
 
 /// Something for a plain thread to do.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// Plain threads that belong to no runtime.
 #[derive(Debug)]
-pub(crate) struct Threads {
+pub(super) struct Threads {
     world: &'static World,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    pub(crate) fn start(world: &'static World, count: usize) -> Threads {
+    pub(super) fn start(world: &'static World, count: usize) -> Threads {
         let (send, receive) = mpsc::channel::<Job>();
         let receive = Arc::new(Mutex::new(receive));
         world.workshop.set(send).expect("the threads start once");
@@ -164,7 +172,7 @@ impl Threads {
         Threads { world, threads }
     }
 
-    pub(crate) fn stop(self) {
+    pub(super) fn stop(self) {
         let workshop = self.world.workshop.get().expect("the threads have started");
         // A job that does nothing, for each to see that the work is over.
         self.threads
@@ -177,12 +185,12 @@ impl Threads {
 }
 
 /// Descriptors the process has open.
-pub(crate) fn open_files() -> usize {
+pub(super) fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count())
 }
 
 /// No more descriptors than there were before; those of short-lived runtimes may go a moment after their threads.
-pub(crate) fn expect_files(world: &World, before: usize) {
+pub(super) fn expect_files(world: &World, before: usize) {
     for _ in 0..2000 {
         if open_files() <= before {
             return;
@@ -194,5 +202,19 @@ pub(crate) fn expect_files(world: &World, before: usize) {
         world,
         "the end",
         &format!("{now} files are open, {before} were before"),
+    );
+}
+
+/// The task ended by the planned panic `number`.
+pub fn expect_planned<T>(ground: Ground, joined: Result<T, bast::JoinError>, number: u64) {
+    let Err(error) = joined else {
+        return ground.check(false, || format!("task {number} did not panic"));
+    };
+    ground.check(error.is_panic(), || format!("not a panic: {error}"));
+    let payload = error.into_panic();
+    ground.same(
+        payload.downcast_ref::<Planned>().map(|planned| planned.0),
+        Some(number),
+        "payload",
     );
 }

@@ -1,6 +1,6 @@
 //! The books: what each kind has started and finished, who watches them, and what is said when they are wrong.
 
-use crate::{KINDS, OnStuck, Options, Plant};
+use super::{OnStuck, Options, Plant, Program};
 use bast::Handle;
 use std::any::Any;
 use std::fmt::Write;
@@ -12,32 +12,41 @@ use std::time::{Duration, Instant};
 
 /// Everything the rounds share. Lives as long as the process.
 #[derive(Debug)]
-pub(crate) struct World {
-    pub(crate) seed: u64,
-    pub(crate) kinds: Vec<Kind>,
+pub struct World {
+    /// Of the program, for what is said.
+    pub program: &'static str,
+    /// Of all random choices.
+    pub seed: u64,
+    /// Processors of the first runtime.
+    pub processors: usize,
+    /// The accounts of the kinds that run.
+    pub kinds: Vec<Kind>,
     /// The runtime whose tasks drive the rounds.
-    pub(crate) first: Handle,
+    pub first: Handle,
     /// Another one, beside it.
-    pub(crate) second: Handle,
+    pub second: Handle,
     /// Plain threads that do what they are told.
-    pub(crate) workshop: std::sync::OnceLock<Sender<crate::tools::Job>>,
+    pub(super) workshop: std::sync::OnceLock<Sender<super::tools::Job>>,
     over: AtomicBool,
     began: Instant,
 }
 
 impl World {
-    pub(crate) fn new(options: &Options, seed: u64, first: Handle, second: Handle) -> &'static World {
+    pub(super) fn new(program: &Program, options: &Options, first: Handle, second: Handle) -> &'static World {
         let wanted = |name: &str| {
             let listed = |list: &[String]| list.iter().any(|listed| listed == name);
             (options.only.is_empty() || listed(&options.only)) && !listed(&options.without)
         };
-        let kinds = KINDS
+        let kinds = program
+            .kinds
             .iter()
             .filter(|(name, ..)| wanted(name))
             .map(|&(name, _, drivers)| Kind::new(name, drivers))
             .collect();
         Box::leak(Box::new(World {
-            seed,
+            program: program.name,
+            seed: options.seed.expect("chosen before"),
+            processors: options.processors.expect("chosen before"),
             kinds,
             first,
             second,
@@ -48,16 +57,17 @@ impl World {
     }
 
     /// No new rounds.
-    pub(crate) fn end(&self) {
+    pub(super) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    /// No new rounds are to begin.
+    pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
     /// Drivers that still run rounds.
-    pub(crate) fn drivers(&self) -> usize {
+    pub fn drivers(&self) -> usize {
         self.kinds
             .iter()
             .map(|kind| kind.drivers.load(Ordering::Relaxed))
@@ -67,8 +77,9 @@ impl World {
 
 /// One kind's account. A unit is whatever the kind counts: a task, a wake-up, a connection.
 #[derive(Debug)]
-pub(crate) struct Kind {
-    pub(crate) name: &'static str,
+pub struct Kind {
+    /// As on the command line.
+    pub name: &'static str,
     started: AtomicU64,
     finished: AtomicU64,
     rounds: AtomicU64,
@@ -87,28 +98,28 @@ impl Kind {
     }
 
     /// By a round, before it starts the work.
-    pub(crate) fn start(&self, units: u64) {
+    pub fn start(&self, units: u64) {
         self.started.fetch_add(units, Ordering::Relaxed);
     }
 
     /// By the work itself, at its end.
-    pub(crate) fn finish(&self, units: u64) {
+    pub fn finish(&self, units: u64) {
         self.finished.fetch_add(units, Ordering::Relaxed);
     }
 
-    pub(crate) fn end_round(&self) {
+    pub(super) fn end_round(&self) {
         self.rounds.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn retire_driver(&self) {
+    pub(super) fn retire_driver(&self) {
         self.drivers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn finished(&self) -> u64 {
+    pub(super) fn finished(&self) -> u64 {
         self.finished.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn rounds(&self) -> u64 {
+    pub(super) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::Relaxed)
     }
 
@@ -124,7 +135,7 @@ impl Kind {
 }
 
 /// The books and the runtimes' metrics, for a person to read.
-pub(crate) fn text(world: &World) -> String {
+pub(super) fn text(world: &World) -> String {
     let mut text = format!(
         "{:>16} {:>12} {:>12} {:>9} drivers\n",
         "kind", "started", "finished", "rounds"
@@ -144,9 +155,10 @@ pub(crate) fn text(world: &World) -> String {
 
 /// Says what is wrong, with all there is to know, and ends the process by a signal.
 #[cold]
-pub(crate) fn fail(world: &World, place: &str, what: &str) -> ! {
+pub fn fail(world: &World, place: &str, what: &str) -> ! {
+    let program = world.program;
     eprintln!(
-        "soak: FAILED in {place} after {:?}: {what}\nsoak: seed {}, process {}\n{}",
+        "{program}: FAILED in {place} after {:?}: {what}\n{program}: seed {}, process {}\n{}",
         world.began.elapsed(),
         world.seed,
         std::process::id(),
@@ -157,10 +169,10 @@ pub(crate) fn fail(world: &World, place: &str, what: &str) -> ! {
 
 /// The payload of a panic that belongs to the plan.
 #[derive(Debug)]
-pub(crate) struct Planned(pub(crate) u64);
+pub struct Planned(pub u64);
 
 /// Planned panics are silent; any other is a failed check.
-pub(crate) fn install_hook(world: &'static World) {
+pub(super) fn install_hook(world: &'static World) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info: &PanicHookInfo<'_>| {
         let payload: &(dyn Any + Send) = info.payload();
@@ -173,7 +185,7 @@ pub(crate) fn install_hook(world: &'static World) {
 }
 
 /// Waits until every task has ended, and compares the books. After the drivers, on the main thread.
-pub(crate) fn settle(world: &World, plant: Option<Plant>) {
+pub(super) fn settle(world: &World, plant: Option<Plant>) {
     // A task's result comes a little before its end.
     let began = Instant::now();
     for (name, handle) in [
@@ -200,13 +212,13 @@ pub(crate) fn settle(world: &World, plant: Option<Plant>) {
 
 /// A plain thread that looks at every kind's progress.
 #[derive(Debug)]
-pub(crate) struct Watchdog {
+pub(super) struct Watchdog {
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Watchdog {
-    pub(crate) fn start(world: &'static World, options: &Options) -> Watchdog {
+    pub(super) fn start(world: &'static World, options: &Options) -> Watchdog {
         let (stop, stopped) = mpsc::channel();
         let options = options.clone();
         let thread = std::thread::spawn(move || {
@@ -234,7 +246,7 @@ impl Watchdog {
         Watchdog { stop, thread }
     }
 
-    pub(crate) fn stop(self) {
+    pub(super) fn stop(self) {
         drop(self.stop);
         self.thread.join().expect("the watchdog does not panic");
     }
@@ -262,16 +274,29 @@ fn threads() -> String {
     lines.join("\n")
 }
 
+/// What every thread is doing, by gdb.
+fn all_stacks() {
+    let _ = std::process::Command::new("gdb")
+        .args(["-batch", "-ex", "thread apply all bt", "-p"])
+        .arg(std::process::id().to_string())
+        .stdout(std::io::stderr())
+        .status();
+}
+
 fn stuck(world: &World, kind: &Kind, options: &Options) -> ! {
     let what = format!("STUCK: no progress for {} s", options.stuck_seconds);
-    eprintln!("soak: threads now:\n{}", threads());
+    let program = world.program;
+    eprintln!("{program}: threads now:\n{}", threads());
     std::thread::sleep(Duration::from_secs(1));
-    eprintln!("soak: threads a second later:\n{}", threads());
+    eprintln!("{program}: threads a second later:\n{}", threads());
+    if std::env::var_os("BAST_TEST_GDB").is_some() {
+        all_stacks();
+    }
     if options.on_stuck == OnStuck::Abort {
         fail(world, kind.name, &what);
     }
     eprintln!(
-        "soak: {} is {what}\nsoak: seed {}; process {} stays for a debugger: gdb -p {}\n{}",
+        "{program}: {} is {what}\n{program}: seed {}; process {} stays for a debugger: gdb -p {}\n{}",
         kind.name,
         world.seed,
         std::process::id(),

@@ -1,0 +1,211 @@
+//! Bugs that peers had with signals, as programs that would show them here. `PEERS.md` lists them all.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests use plain threads, locks and clocks to look at the runtime from outside"
+)]
+
+mod util;
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+use util::{Gate, is_emulated, is_instrumented, on_each};
+
+/// Handled with SIGUSR1, and how many of them found a stack that is not aligned.
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+static MISALIGNED: AtomicU64 = AtomicU64::new(0);
+/// Where the handler of SIGUSR2 found its stack.
+static ALTERNATE: AtomicUsize = AtomicUsize::new(0);
+
+#[repr(align(16))]
+struct Aligned([u8; 512]);
+
+/// On whatever stack the thread is on: a task's, a worker's own, or in the middle of a switch between the two.
+extern "C" fn on_this_stack(_: libc::c_int) {
+    let mut space = Aligned([0; 512]);
+    black_box(&mut space).0.fill(0xa5);
+    let address = std::ptr::from_ref(black_box(&space)) as usize;
+    MISALIGNED.fetch_add(u64::from(!address.is_multiple_of(16)), Relaxed);
+    HANDLED.fetch_add(1, Relaxed);
+}
+
+extern "C" fn on_the_alternate_stack(_: libc::c_int) {
+    let local = 0_u8;
+    ALTERNATE.store(std::ptr::from_ref(black_box(&local)) as usize, Relaxed);
+}
+
+fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int), flags: libc::c_int) {
+    // SAFETY: validity: all-zero is an empty set, no flags and the default action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as usize;
+    action.sa_flags = flags;
+    // SAFETY: validity: a whole action whose handler touches its own stack and atomics. aliasing: it is read.
+    let result = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(result, 0, "sigaction: {}", std::io::Error::last_os_error());
+}
+
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        handle(libc::SIGUSR1, on_this_stack, 0); // without SA_RESTART: every call of the kernel may say EINTR
+        handle(libc::SIGUSR2, on_the_alternate_stack, libc::SA_ONSTACK);
+    });
+}
+
+/// Sends SIGUSR1 to every thread of the process, the runtime's included, until `over`.
+fn send_to_all(over: &AtomicBool) {
+    let process = std::process::id() as i32;
+    while !over.load(Relaxed) {
+        let threads = std::fs::read_dir("/proc/self/task").expect("/proc/self/task");
+        for thread in threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
+            // SAFETY: validity: numbers only; a thread that has ended meanwhile is an error, which is no matter here.
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
+        }
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
+
+/// Tasks repeat `work` for each number of processors until so many signals have been handled meanwhile.
+fn under_signals(work: impl Fn(u64) + Send + Sync + Copy + 'static) {
+    const ENOUGH: u64 = 3_000;
+    if is_emulated() {
+        return; // its threads are not all the program's
+    }
+    install();
+    on_each(move || {
+        let over = Arc::new(AtomicBool::new(false));
+        let told = over.clone();
+        let sender = std::thread::spawn(move || send_to_all(&told));
+        let before = HANDLED.load(Relaxed);
+        let tasks: Vec<_> = (0..6)
+            .map(|number| {
+                bast::spawn(move || {
+                    while HANDLED.load(Relaxed) < before + ENOUGH {
+                        work(number);
+                        bast::task::yield_now();
+                    }
+                })
+            })
+            .collect();
+        tasks.into_iter().for_each(|task| task.join().unwrap());
+        over.store(true, Relaxed);
+        bast::blocking(|| sender.join()).unwrap();
+    });
+    assert_eq!(
+        MISALIGNED.load(Relaxed),
+        0,
+        "handlers that ran on a stack that was not aligned"
+    );
+}
+
+/// A leaf that keeps values below the stack pointer (the red zone) if it likes.
+#[inline(never)]
+fn leaf(seed: u64) -> u64 {
+    let mut values = [seed; 12];
+    for round in 1..40_u64 {
+        for at in 1..values.len() {
+            values[at] = values[at].rotate_left(7) ^ values[at - 1].wrapping_add(round);
+        }
+    }
+    values.iter().fold(0, |sum, value| sum.wrapping_mul(31) ^ value)
+}
+
+/// A peer's handler switched stacks and overwrote the red zone and the flags of the code it interrupted, met the stack
+/// pointer unaligned, or in the middle of a switch. Ours never switch; a user's handler must find all that in order.
+/// One test for all, as handlers are the process's.
+#[test]
+fn what_a_signal_interrupts_goes_on_as_if_nothing_had_been() {
+    under_signals(|number| {
+        let expected = black_box(leaf)(black_box(number));
+        for _ in 0..50 {
+            assert_eq!(
+                black_box(leaf)(black_box(number)),
+                expected,
+                "a value was overwritten"
+            );
+            bast::task::yield_now(); // most signals come near a switch
+        }
+    });
+}
+
+/// A peer's handler took a lock of the runtime's that the interrupted code held. Here spawns, joins, timers and the
+/// global queue take them all the time.
+#[test]
+fn signals_while_the_runtime_holds_its_locks() {
+    under_signals(|number| {
+        let children: Vec<_> = (0..20)
+            .map(|child| {
+                bast::spawn(move || {
+                    bast::time::sleep(Duration::from_micros(child * number));
+                    child
+                })
+            })
+            .collect();
+        let sum: u64 = children.into_iter().map(|child| child.join().unwrap()).sum();
+        assert_eq!(sum, 190);
+    });
+}
+
+/// Every call of the runtime's that waits in the kernel goes on after a signal without SA_RESTART, as do blocking
+/// calls that nobody announced.
+#[test]
+fn no_wait_ends_early_by_a_signal() {
+    under_signals(|number| {
+        let began = std::time::Instant::now();
+        let time = Duration::from_micros(300 * number);
+        match number % 3 {
+            0 => bast::time::sleep(time),
+            1 => bast::blocking(|| std::thread::sleep(time)),
+            _ => std::thread::sleep(time),
+        }
+        assert!(began.elapsed() >= time, "a wait ended early");
+        let gate = Gate::new();
+        let opens = gate.clone();
+        let opener = bast::spawn(move || opens.open());
+        gate.wait();
+        opener.join().unwrap();
+    });
+}
+
+/// A peer switched in its handler with the stack pointer next to the guard page. A handler that wants the alternate
+/// stack gets it however deep the task is.
+#[test]
+fn a_handler_on_the_alternate_stack_of_a_task_that_is_at_the_end_of_its_own() {
+    /// Goes down to `depth` bytes below `start`, raises the signal there, and gives the lowest address.
+    #[inline(never)]
+    fn descend(start: usize, depth: usize) -> usize {
+        let space = black_box([0_u8; 256]);
+        let here = std::ptr::from_ref(&space) as usize;
+        let lowest = if start - here < depth {
+            descend(start, depth)
+        } else {
+            // SAFETY: validity: a signal whose handler only stores an address.
+            unsafe { libc::raise(libc::SIGUSR2) };
+            here
+        };
+        black_box(&space);
+        lowest
+    }
+    if is_emulated() || is_instrumented() {
+        return; // their frames have other sizes
+    }
+    install();
+    on_each(|| {
+        let task = bast::task::Builder::new().stack_size(64 << 10).spawn(|| {
+            let local = 0_u8;
+            let start = std::ptr::from_ref(black_box(&local)) as usize;
+            // A signal frame alone, with the registers of AVX-512, would not fit into what is left.
+            (start, descend(start, 58 << 10))
+        });
+        let (start, lowest) = task.unwrap().join().unwrap();
+        let handler = ALTERNATE.load(Relaxed);
+        assert!(handler != 0, "the handler did not run");
+        assert!(
+            !(lowest - (8 << 10)..start).contains(&handler),
+            "the handler ran on the task's stack"
+        );
+    });
+}
