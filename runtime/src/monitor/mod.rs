@@ -74,6 +74,13 @@ impl Monitor {
         }
     }
 
+    /// As [`Monitor::retry_start`], at once: for who must not start a thread itself.
+    #[cold]
+    pub(crate) fn start_worker(&self) {
+        self.refused.store(true, Relaxed);
+        self.wake();
+    }
+
     /// A processor has been taken.
     #[inline]
     pub(crate) fn note_busy(&self) {

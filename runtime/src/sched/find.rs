@@ -33,6 +33,18 @@ impl Inside {
             };
             // A home stack is only ever resumed on its own thread.
             self.settle();
+            if self.worker().retires.get() {
+                return self.retire();
+            }
+        }
+    }
+
+    /// The task that was locked to this thread is over, and so is the thread.
+    #[cold]
+    fn retire(&mut self) {
+        if self.worker().processor.get().is_some() {
+            let processor = self.let_go();
+            self.shared().give_processor(processor);
         }
     }
 
@@ -210,6 +222,8 @@ impl Inside {
         let processor = self.let_go();
         // SAFETY: validity: the worker sleeps with the task on its stack, so its thread is alive. aliasing: shared.
         let owner = unsafe { owner.as_ref() };
+        // Here, and not by the owner when it wakes: shutdown would take it for asleep until then.
+        self.shared().workers_bound_asleep.fetch_sub(1, AcqRel);
         owner.hand(processor, false);
         owner.wake();
     }
@@ -355,10 +369,9 @@ impl Inside {
         loop {
             self.worker().sleep();
             if self.take_handed() {
-                break;
+                return; // and who handed it has counted us awake
             }
         }
-        self.shared().workers_bound_asleep.fetch_sub(1, AcqRel);
     }
 
     /// Takes an idle processor, the one held last if it can be.

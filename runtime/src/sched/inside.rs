@@ -369,24 +369,39 @@ impl Inside {
     /// Lets others run; returns at once if nobody wants to. False: the task must not leave its thread, and yielding is
     /// only a courtesy.
     pub(crate) fn yield_now(&mut self) -> bool {
-        if std::thread::panicking() || !self.may_park() {
+        if std::thread::panicking() {
             return false;
         }
+        let task = self.task();
+        let extra = task.extra();
+        if extra.is_some_and(|extra| extra.no_park.get().is_some()) {
+            return false;
+        }
+        let locked = extra.is_some_and(|extra| extra.locks.get() > 0);
         self.worker().marking.answered(YIELD);
+        if locked {
+            self.yield_locked();
+            return true;
+        }
         let next = self.pick();
         if next.is_some() || self.has_business_at_home() {
             self.processor().counters.yields.add(1);
-            let task = self.task();
             self.leave_to(Settle::Yield(task), next);
         }
         true
+    }
+
+    /// Has the worker been told that the runtime closes?
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.worker().marking.requested() & CLOSE != 0
     }
 
     /// After a pick that found nothing: is there more to do at home than to come back?
     fn has_business_at_home(&self) -> bool {
         let worker = self.worker();
         worker.bound_next.get().is_some()
-            || worker.marking.requested() & CLOSE != 0
+            || self.is_closing()
             || !self.processor().queue.is_empty()
             || self.shared().has_shared()
             || self.processor().timers.next_due() != crate::time::clock::NEVER
@@ -398,6 +413,10 @@ impl Inside {
     pub(crate) fn finish(&mut self) {
         let task = self.task();
         task.state.finish();
+        let locked = task.is_locked();
+        if locked {
+            self.worker().retires.set(true);
+        }
         let Some(processor) = self.processor_if_held() else {
             self.shared()
                 .finished_foreign
@@ -405,6 +424,9 @@ impl Inside {
             self.end_on(task, None)
         };
         processor.counters.finished.add(1);
+        if locked {
+            self.end_on(task, None)
+        }
         let mut next = self.pick_unbound();
         if let Some(fresh) = next.filter(|next| next.is_fresh()) {
             if self.reuse_stack(task, fresh) {

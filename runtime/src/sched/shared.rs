@@ -14,6 +14,7 @@ use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, AtomicUsi
 use crate::sys::event::Event;
 use crate::sys::lock::{Guard, Lock, Rank};
 use crate::task::header::{Header, TaskRef};
+use crate::task::os_thread::thread_is_locked;
 use crate::task::slab::Pool;
 use crate::time::clock::NEVER;
 use bast_stack::{StackError, Stacks};
@@ -250,13 +251,16 @@ impl Shared {
         {
             return true;
         }
+        if thread_is_locked() {
+            return self.leave_idle(processor, searching, None);
+        }
         // SAFETY: validity: `self` is inside the Arc that `Shared::new` made. aliasing: counts only.
         unsafe { Arc::increment_strong_count(std::ptr::from_ref(self)) };
         // SAFETY: validity: as above. aliasing: the count was just raised for this Arc.
         let shared = unsafe { Arc::from_raw(std::ptr::from_ref(self)) };
         match worker::start(&shared, Some(processor), searching) {
             Ok(()) => true,
-            Err(error) => self.leave_idle(processor, searching, &error),
+            Err(error) => self.leave_idle(processor, searching, Some(&error)),
         }
     }
 
@@ -277,14 +281,17 @@ impl Shared {
         Ok(())
     }
 
-    /// No thread could be started for `processor`. As `run_processor` returns.
+    /// No thread could be started for `processor`, or (without an error) none may be from this thread, and the monitor
+    /// is asked to. As `run_processor` returns.
     ///
     /// While it was in nobody's hands others may have looked for an idle processor in vain, and publishers may have
     /// relied on the claim: so S1 to S4 of `idle`, as by a searcher that gives up. A worker that fell asleep before S1 is
     /// found on the list, one that does so later sees the processor in its own S4.
     #[cold]
-    fn leave_idle(&self, processor: NonNull<Processor>, searching: bool, error: &io::Error) -> bool {
-        self.monitor.complain_once(error);
+    fn leave_idle(&self, processor: NonNull<Processor>, searching: bool, error: Option<&io::Error>) -> bool {
+        if let Some(error) = error {
+            self.monitor.complain_once(error);
+        }
         chaos::point(chaos::Point::Sleep);
         let mut lists = match self.hand_to_sleeper(self.lists.lock(), processor, searching) {
             Ok(()) => return true,
@@ -300,6 +307,10 @@ impl Shared {
         }
         drop(lists);
         self.idle.end_unsearched(); // S3
+        let Some(error) = error else {
+            self.monitor.start_worker(); // also without work: somebody must wait in the poller
+            return false;
+        };
         if self.has_any_work() {
             // S4: nobody sleeps who could run it. A task that took its worker to sleep with it has made room for another.
             if error.kind() != io::ErrorKind::QuotaExceeded {
@@ -446,7 +457,8 @@ impl Shared {
     /// Most threads now. Those that sleep with their task do not count: they can run nothing else, and what they wait
     /// for must be able to run.
     fn workers_max(&self) -> usize {
-        let bound = self.workers_bound_asleep.load(Acquire);
+        // Below zero for a moment when a worker is woken before it has lain down.
+        let bound = usize::try_from(self.workers_bound_asleep.load(Acquire).cast_signed()).unwrap_or(0);
         self.processors.len() + self.config.blocked_workers_max + bound
     }
 
@@ -463,6 +475,10 @@ impl Shared {
             self.workers.lock().retain(|listed| !Arc::ptr_eq(listed, worker));
         }
         self.workers_alive.fetch_sub(1, AcqRel);
+        if worker.is_some() && !self.closing.load(Acquire) {
+            // It ends with a task that was locked to it, and there is room for another: somebody may have wanted one.
+            self.monitor.start_worker();
+        }
         self.changed.notify();
     }
 

@@ -35,6 +35,7 @@ pub(crate) fn shut_down(shared: &Arc<Shared>) {
     for (worker, in_poller) in sleeping {
         wake_sleeper(shared, worker, in_poller);
     }
+    // As it stands: a worker that is found before it has lain down makes it wrap for a moment.
     let gone = || shared.workers_count() == shared.workers_bound_asleep.load(Acquire);
     let all_gone = shared.changed.wait(shared.config.shutdown_grace, gone); // 3
     shared.monitor.stop(); // 4

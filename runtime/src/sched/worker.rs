@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) searching: Cell<bool>,
     /// A task of another worker that was picked where it could not be handed over.
     pub(crate) bound_next: Cell<Option<TaskRef>>,
+    /// Its task has ended locked to the thread, which ends with it.
+    pub(crate) retires: Cell<bool>,
     /// The processor held last, for affinity.
     pub(crate) last_processor: Cell<Option<NonNull<Processor>>>,
     /// Taken out while it is filled and emptied.
@@ -105,6 +107,7 @@ impl Worker {
             home: UnsafeCell::new(Saved::empty()),
             searching: Cell::new(false),
             bound_next: Cell::new(None),
+            retires: Cell::new(false),
             last_processor: Cell::new(None),
             ready: Cell::new(Some(ReadyList::new())),
             woken: Cell::new(Vec::new()),
@@ -173,7 +176,11 @@ pub(crate) fn start(
     });
     match started {
         Ok(thread) => {
-            shared.threads.lock().push(thread);
+            let mut threads = shared.threads.lock();
+            let over: Vec<_> = threads.extract_if(.., |thread| thread.is_finished()).collect();
+            threads.push(thread);
+            drop(threads);
+            over.into_iter().for_each(|thread| drop(thread.join()));
             Ok(())
         }
         Err(error) => {

@@ -87,6 +87,8 @@ pub(crate) struct Extra {
     pub(crate) bound: Cell<Option<NonNull<Bound>>>,
     /// Where it has said that it must not park. The running task's alone.
     pub(crate) no_park: Cell<Option<&'static Location<'static>>>,
+    /// How often it was locked to its OS thread and not unlocked. The running task's alone.
+    pub(crate) locks: Cell<u32>,
 }
 
 /// What the header must know of the erased closure.
