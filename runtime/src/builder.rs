@@ -15,7 +15,8 @@ const PROCESSORS_MAX: usize = 1024;
 ///
 /// The environment overrides what the code says, so that a deployed program can be tuned: `BAST_MAXPROCS`
 /// (processors), `BAST_STACK_SIZE` (bytes, or with `K`/`M`), and `BAST_DEBUG` (`schedtrace=MILLISECONDS`,
-/// `scheddetail=1`, `tls=1`, separated by commas). `tls=1`, in builds with debug assertions, reports tasks that park while a
+/// `scheddetail=1`, `overrun=1`, `tls=1`, separated by commas). `overrun=1` reports tasks that keep their processor from
+/// others ([`Metrics::overruns`](crate::Metrics::overruns)), at most once a second. `tls=1`, in builds with debug assertions, reports tasks that park while a
 /// pointer into thread-local storage lies on their stack; CAVEATS.md says what that is worth.
 ///
 /// ```
@@ -62,6 +63,7 @@ pub(crate) struct Config {
     #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "refused in such builds"))]
     pub(crate) tls_check: bool,
     pub(crate) scheddetail: bool,
+    pub(crate) overrun_reports: bool,
 }
 
 impl fmt::Debug for Config {
@@ -255,6 +257,7 @@ impl Builder {
             schedtrace: debug.schedtrace,
             tls_check: debug.tls,
             scheddetail: debug.scheddetail,
+            overrun_reports: debug.overrun,
         })
     }
 }
@@ -293,6 +296,7 @@ struct Debug {
     schedtrace: Option<Duration>,
     scheddetail: bool,
     tls: bool,
+    overrun: bool,
 }
 
 impl Debug {
@@ -307,10 +311,11 @@ impl Debug {
                 Some(("tls", "1")) if !cfg!(debug_assertions) => {
                     return Err("BAST_DEBUG: tls=1 needs a build with debug assertions".to_owned());
                 }
+                Some(("overrun", "0" | "1")) => debug.overrun = setting.ends_with('1'),
                 Some(("tls", "0" | "1")) => debug.tls = setting.ends_with('1'),
                 _ => {
                     return Err(format!(
-                        "BAST_DEBUG: `{setting}` is neither schedtrace=MILLISECONDS nor scheddetail=0|1 nor tls=0|1"
+                        "BAST_DEBUG: `{setting}` is none of schedtrace=MILLISECONDS, scheddetail=0|1, overrun=0|1, tls=0|1"
                     ));
                 }
             }
@@ -342,12 +347,14 @@ mod tests {
                 schedtrace: Some(Duration::from_secs(1)),
                 scheddetail: true,
                 tls: false,
+                overrun: false,
             }
         );
         assert_eq!(
             Debug::parse("tls=1").is_ok_and(|read| read.tls),
             cfg!(debug_assertions)
         );
+        assert!(Debug::parse("overrun=1").unwrap().overrun);
         assert!(Debug::parse("schedtrace=0").unwrap_err().contains("schedtrace"));
         assert!(Debug::parse("nonsense").is_err());
     }

@@ -93,7 +93,7 @@ mod exports {
     pub use crate::blocking::blocking;
     pub use crate::builder::Builder;
     pub use crate::error::{JoinError, SpawnError};
-    pub use crate::metrics::Metrics;
+    pub use crate::metrics::{Metrics, Overrun};
     pub use crate::runtime::{Handle, Runtime, run};
     pub use crate::task::{JoinHandle, scope, spawn, try_spawn};
     pub use bast_stack::{GuardMode, maybe_grow, on_big_stack};

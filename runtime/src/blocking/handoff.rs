@@ -62,6 +62,8 @@ pub const DETACH: u32 = 2;
 pub const CLOSE: u32 = 4;
 /// Request: the worker has no processor; regain one at the next entry.
 pub const REGAIN: u32 = 8;
+/// Request: the monitor rests; wake it at the next entry.
+pub const WATCH: u32 = 16;
 
 // Planted bugs, off unless the build asks for one: the model must find each of them. Two more are below.
 const EXIT: Ordering = if cfg!(bast_plant = "handoff_exit_relaxed") {

@@ -1,5 +1,6 @@
 //! Counters: written by the processor's holder with plain loads and stores, read by anybody.
 
+use super::Overrun;
 use crate::primitive::atomic::{AtomicU64, Relaxed};
 
 macro_rules! counters {
@@ -15,6 +16,13 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Processors taken from tasks that blocked, or computed for longer than a slice, without saying so.
             pub detaches: u64,
+            /// Times a task was found to keep its processor from others: past its slice, or blocked in the kernel. Either
+            /// the processor was taken (`detaches`), or the task was in a call into bast and had to yield after it.
+            pub overruns: u64,
+            /// The last of them.
+            pub last_overrun: Option<Overrun>,
+            /// Looks of the monitor, each of which is one wake-up of its thread: what it costs to watch the workers.
+            pub monitor_looks: u64,
             /// Processors of the runtime.
             pub processors: usize,
             /// Processors nobody holds at this moment.

@@ -57,7 +57,7 @@ impl Inside {
             worker: current::worker()?,
             not_send: PhantomData,
         };
-        if inside.worker().marking.enter(membarrier::light) {
+        if inside.worker().marking.enter(membarrier::light) && !inside.answer_watch() {
             return None; // dropping `inside` leaves again
         }
         Some(inside)
@@ -71,11 +71,14 @@ impl Inside {
             worker,
             not_send: PhantomData,
         };
-        if inside.worker().marking.enter(membarrier::light)
-            && matches!(inside.worker().marking.settle_request(), Settled::Lost(_))
-        {
-            inside.worker().processor.set(None);
-            inside.take_idle_processor();
+        if inside.worker().marking.enter(membarrier::light) {
+            let settled = inside.worker().marking.settle_request();
+            let (Settled::Held(asked) | Settled::Lost(asked)) = settled;
+            inside.tell_monitor(asked);
+            if matches!(settled, Settled::Lost(_)) {
+                inside.worker().processor.set(None);
+                inside.take_idle_processor();
+            }
         }
         inside
     }
@@ -93,22 +96,7 @@ impl Inside {
         std::mem::forget(self);
     }
 
-    #[cold]
-    fn enter_slowly(&mut self) {
-        let asked = match self.worker().marking.settle_request() {
-            Settled::Held(asked) => asked,
-            Settled::Lost(asked) => {
-                self.worker().processor.set(None);
-                self.regain();
-                asked & CLOSE
-            }
-        };
-        if asked & (YIELD | CLOSE) != 0 && !self.at_home_stack() {
-            self.yield_now();
-        }
-    }
-
-    fn at_home_stack(&self) -> bool {
+    pub(super) fn at_home_stack(&self) -> bool {
         self.worker().current.get().is_none()
     }
 

@@ -31,6 +31,7 @@ mod pick;
 pub(crate) mod priority;
 pub(crate) mod processor;
 pub(crate) mod reactor;
+mod requests;
 pub(crate) mod shared;
 pub(crate) mod shutdown;
 #[cfg(debug_assertions)]

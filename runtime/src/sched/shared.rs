@@ -9,7 +9,7 @@ use crate::blocking::handoff::CLOSE;
 use crate::builder::Config;
 use crate::chaos;
 use crate::metrics::Metrics;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Overruns};
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, AtomicUsize, Relaxed};
 use crate::sys::event::Event;
 use crate::sys::lock::{Guard, Lock, Rank};
@@ -56,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) spawned_foreign: AtomicU64,
     /// Processors taken from workers in user code.
     pub(crate) detached: AtomicU64,
+    pub(crate) overruns: Overruns,
     /// Ended on workers that held no processor.
     pub(crate) finished_foreign: AtomicU64,
 }
@@ -87,6 +88,7 @@ impl Shared {
     )]
     pub(crate) fn new(config: Config) -> io::Result<Arc<Shared>> {
         let count = config.processors;
+        let overrun_reports = config.overrun_reports;
         let stacks = Stacks::new(config.stacks.clone()).map_err(io::Error::other)?;
         let processors: Box<[Processor]> = (0..count)
             .map(|index| Processor::new(index, config.stack_class, chaos::seed_for(config.seed)))
@@ -113,6 +115,7 @@ impl Shared {
             next_task_id: AtomicU64::new(1),
             spawned_foreign: AtomicU64::new(0),
             detached: AtomicU64::new(0),
+            overruns: Overruns::new(overrun_reports),
             finished_foreign: AtomicU64::new(0),
         });
         shared
@@ -139,6 +142,7 @@ impl Shared {
     /// Makes `task`, which is the caller's, runnable from any thread, in the list of its priority.
     pub(crate) fn inject(&self, task: TaskRef) {
         self.push_shared(&mut self.lists.lock(), task);
+        self.monitor.note_work();
         self.wake_one();
     }
 
@@ -151,6 +155,7 @@ impl Shared {
         self.spawned_foreign.fetch_add(1, Relaxed);
         self.push_shared(&mut lists, task);
         drop(lists);
+        self.monitor.note_work();
         self.wake_one();
         true
     }
@@ -375,6 +380,9 @@ impl Shared {
             .iter()
             .for_each(|processor| metrics.add(&processor.counters));
         metrics.detaches = self.detached.load(Relaxed);
+        metrics.overruns = self.overruns.count();
+        metrics.last_overrun = self.overruns.last();
+        metrics.monitor_looks = self.monitor.looks();
         metrics.finished += self.finished_foreign.load(Relaxed);
         metrics.spawned += self.spawned_foreign.load(Relaxed);
         metrics

@@ -7,8 +7,8 @@ use crate::blocking::handoff::Marking;
 use crate::current;
 use crate::primitive::atomic::{AcqRel, AtomicBool, AtomicPtr, Relaxed};
 use crate::sys::parker::Parker;
-use crate::sys::thread::{self, CpuClock};
-use crate::task::header::TaskRef;
+use crate::sys::thread::{self, CpuClock, ThreadId};
+use crate::task::header::{Header, TaskRef};
 use bast_netpoll::ReadyList;
 use bast_stack::Saved;
 use std::cell::{Cell, UnsafeCell};
@@ -33,11 +33,30 @@ pub(crate) enum Settle {
     Dead(TaskRef),
 }
 
+/// The task that a worker runs. Others may look, and learn what was true a moment ago: entries of tasks stay readable.
+#[derive(Debug, Default)]
+pub(crate) struct Current(AtomicPtr<Header>);
+
+impl Current {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<TaskRef> {
+        NonNull::new(self.0.load(Relaxed)).map(TaskRef)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, task: Option<TaskRef>) {
+        // Relaxed: nothing is published by it; to others it is a hint.
+        let task = task.map_or(std::ptr::null_mut(), |task| task.0.as_ptr());
+        self.0.store(task, Relaxed);
+    }
+}
+
 /// One worker. Cells belong to its own thread; the rest is for others.
 #[repr(align(128))]
 pub(crate) struct Worker {
     pub(crate) marking: Marking,
-    pub(crate) current: Cell<Option<TaskRef>>,
+    /// The task that runs here: the worker's to change.
+    pub(crate) current: Current,
     pub(crate) processor: Cell<Option<NonNull<Processor>>>,
     pub(crate) settle: Cell<Settle>,
     pub(crate) home: UnsafeCell<Saved>,
@@ -62,6 +81,8 @@ pub(crate) struct Worker {
     // For others:
     /// Tells blocked from burning; for the monitor.
     pub(crate) cpu_clock: Option<CpuClock>,
+    /// The thread, as the kernel names it.
+    pub(crate) tid: ThreadId,
     parker: Parker,
     /// A processor given to this worker while it slept; written under the scheduler's lock or by the one who found
     /// its bound task.
@@ -101,7 +122,7 @@ impl Worker {
     fn new(shared: Arc<Shared>) -> Worker {
         Worker {
             marking: Marking::new(),
-            current: Cell::new(None),
+            current: Current::default(),
             processor: Cell::new(None),
             settle: Cell::new(Settle::None),
             home: UnsafeCell::new(Saved::empty()),
@@ -120,6 +141,7 @@ impl Worker {
             },
             shared,
             cpu_clock: thread::own_cpu_clock(),
+            tid: thread::own_id(),
             parker: Parker::new(),
             handed: AtomicPtr::new(std::ptr::null_mut()),
             handed_searching: AtomicBool::new(false),

@@ -17,6 +17,7 @@ mod join_async;
 pub(crate) mod join_word;
 mod no_park;
 pub(crate) mod os_thread;
+mod place;
 mod pool;
 mod priority;
 pub(crate) mod scope;

@@ -1,0 +1,58 @@
+//! What a worker does at an entry at which something is asked of it (`blocking::handoff`).
+
+use super::inside::Inside;
+use crate::blocking::handoff::{CLOSE, DETACH, Settled, WATCH, YIELD};
+use crate::sys::membarrier;
+
+impl Inside {
+    #[cold]
+    pub(super) fn enter_slowly(&mut self) {
+        let asked = match self.worker().marking.settle_request() {
+            Settled::Held(asked) => {
+                self.tell_monitor(asked);
+                asked
+            }
+            Settled::Lost(asked) => {
+                self.tell_monitor(asked);
+                self.worker().processor.set(None);
+                self.regain();
+                if asked & DETACH != 0 && self.shared().overruns.reports() {
+                    self.report_return();
+                }
+                asked & CLOSE
+            }
+        };
+        if asked & (YIELD | CLOSE) != 0 && !self.at_home_stack() {
+            self.yield_now();
+        }
+    }
+
+    /// Leaves the runtime for the time of `outside`.
+    #[cold]
+    pub(crate) fn step_out(&mut self, outside: impl FnOnce()) {
+        self.worker().marking.exit();
+        outside();
+        if self.worker().marking.enter(membarrier::light) {
+            self.enter_slowly();
+        }
+    }
+
+    /// The monitor rests until somebody makes a call.
+    pub(super) fn tell_monitor(&self, asked: u32) {
+        if asked & WATCH != 0 {
+            self.shared().monitor.note_call();
+        }
+    }
+
+    /// An entry was asked for something. True: it was only that.
+    #[cold]
+    pub(super) fn answer_watch(&self) -> bool {
+        let marking = &self.worker().marking;
+        let only = marking.requested() == WATCH;
+        if only {
+            marking.answered(WATCH);
+            self.tell_monitor(WATCH);
+        }
+        only
+    }
+}
