@@ -1,5 +1,6 @@
 //! `Builder`: how a runtime is set up, from code and from the environment.
 
+use crate::preempt::signal;
 use crate::runtime::Runtime;
 use crate::sys::thread;
 use bast_stack::{GuardMode, StackClass};
@@ -39,6 +40,8 @@ pub struct Builder {
     blocked_workers_max: usize,
     worker_stack_bytes: usize,
     shutdown_grace: Duration,
+    strict_parallelism: bool,
+    preempt_signal: i32,
     seed: Option<u64>,
 }
 
@@ -58,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) blocked_workers_max: usize,
     pub(crate) worker_stack_bytes: usize,
     pub(crate) shutdown_grace: Duration,
+    pub(crate) strict_parallelism: bool,
+    pub(crate) preempt_signal: i32,
     pub(crate) seed: u64,
     pub(crate) schedtrace: Option<Duration>,
     #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "refused in such builds"))]
@@ -106,6 +111,8 @@ impl Builder {
             blocked_workers_max: 512,
             worker_stack_bytes: 256 << 10,
             shutdown_grace: Duration::from_secs(5),
+            strict_parallelism: false,
+            preempt_signal: libc::SIGURG,
             seed: None,
         }
     }
@@ -182,6 +189,31 @@ impl Builder {
         self
     }
 
+    /// Lets no more tasks compute at once than there are processors, also those that make no call into bast. Off by
+    /// default. Linux only.
+    ///
+    /// By default a task that computes past its slice loses its processor to others that wait, and goes on beside them
+    /// on its own thread: nothing is interrupted, and the kernel shares the CPUs between more threads. In a strict runtime
+    /// its thread is stopped by a signal until it is its turn again, and it gets a slice at a time. `guide::blocking` says
+    /// what signals mean for system calls, debuggers and foreign code.
+    ///
+    /// A task is stopped for 200 ms at most, however many others there are: it may hold a lock that somebody needs.
+    pub fn strict_parallelism(mut self, strict: bool) -> Builder {
+        self.strict_parallelism = strict;
+        self
+    }
+
+    /// The signal that stops threads ([`Builder::strict_parallelism`], and any runtime at the limit of
+    /// [`Builder::blocked_workers_max`]). `SIGURG` by default, as in Go: debuggers pass it on, libraries hardly use it, and by
+    /// default it is ignored.
+    ///
+    /// Its handler is installed when it is needed first, and passes signals that are not bast's to the one that it found.
+    /// Whoever installs one later must do the same; else bast cannot stop threads.
+    pub fn preempt_signal(mut self, signal: i32) -> Builder {
+        self.preempt_signal = signal;
+        self
+    }
+
     /// Seeds the order in which workers look for victims. For tests.
     pub fn seed(mut self, seed: u64) -> Builder {
         self.seed = Some(seed);
@@ -233,6 +265,13 @@ impl Builder {
         if self.slice.is_zero() {
             return Err(invalid("a slice of zero: a task could never run".to_owned()));
         }
+        signal::check(self.preempt_signal).or_else(|text| {
+            if self.strict_parallelism || cfg!(target_os = "linux") {
+                Err(invalid(text))
+            } else {
+                Ok(())
+            }
+        })?;
         let debug = Debug::parse(&environment("BAST_DEBUG").unwrap_or_default()).map_err(invalid)?;
         Ok(Config {
             processors,
@@ -253,6 +292,8 @@ impl Builder {
             blocked_workers_max: self.blocked_workers_max,
             worker_stack_bytes: self.worker_stack_bytes,
             shutdown_grace: self.shutdown_grace,
+            strict_parallelism: self.strict_parallelism,
+            preempt_signal: self.preempt_signal,
             seed: self.seed.unwrap_or_else(crate::time::clock::now),
             schedtrace: debug.schedtrace,
             tls_check: debug.tls,

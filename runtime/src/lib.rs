@@ -69,6 +69,8 @@ pub mod net;
 #[cfg(not(bast_loom))]
 mod overflow;
 #[cfg(not(bast_loom))]
+mod preempt;
+#[cfg(not(bast_loom))]
 mod primitive;
 #[cfg(not(bast_loom))]
 mod runtime;

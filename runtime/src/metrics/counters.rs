@@ -19,7 +19,12 @@ macro_rules! counters {
             /// Times a task was found to keep its processor from others: past its slice, or blocked in the kernel. Either
             /// the processor was taken (`detaches`), or the task was in a call into bast and had to yield after it.
             pub overruns: u64,
-            /// The last of them.
+            /// Times a worker was to be held with a computing task, by a signal: see
+            /// [`Builder::strict_parallelism`](crate::Builder::strict_parallelism).
+            pub holds: u64,
+            /// Workers that are held at this moment.
+            pub held: usize,
+            /// The last overrun.
             pub last_overrun: Option<Overrun>,
             /// Looks of the monitor, each of which is one wake-up of its thread: what it costs to watch the workers.
             pub monitor_looks: u64,

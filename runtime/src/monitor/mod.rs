@@ -5,6 +5,7 @@
 //! | stale next slot | a processor has not picked for a period | its next task goes to the global queue |
 //! | overrun | a task has been in user code for a slice, or blocks, while others wait | its processor is taken (see `blocking::handoff`); if it is inside the runtime it yields |
 //! | late timers | due, on a processor whose worker is busy, while another idles | a worker is woken to fire them |
+//! | hogs | computes without a processor, in a strict runtime or one at its limit of workers | its worker is held, see `preempt` |
 //! | refused threads | the system had none for a worker that work waits for | one is asked for again |
 //! | late poll | nobody polled for 10 ms | polls, and injects what is ready |
 //! | scavenging | about once a second | stacks of tasks parked for long, and of the pool, are given back |
@@ -13,17 +14,20 @@
 //! How often it looks is told in [`pace`]: 20 us apart while something needs attention, up to 10 ms where nothing
 //! happens, and not at all while nobody holds a processor.
 
+mod hogs;
 mod overrun;
 mod pace;
 mod retake;
 mod scavenge;
 mod schedtrace;
 
+pub(crate) use hogs::Notes;
 pub(crate) use overrun::Overruns;
 
 use crate::blocking::handoff::WATCH;
 use crate::primitive::atomic::{Acquire, AtomicBool, AtomicU64, Relaxed, Release, SeqCst, fence};
 use crate::sched::shared::Shared;
+use crate::sched::worker::Worker;
 use crate::sys::parker::Parker;
 use crate::sys::{membarrier, thread};
 use crate::time::clock::{self, NEVER};
@@ -110,6 +114,11 @@ impl Monitor {
         }
     }
 
+    /// The runtime closes.
+    pub(crate) fn note_closing(&self) {
+        self.wake();
+    }
+
     /// A worker that was asked to (`WATCH`) has entered the runtime.
     #[cold]
     pub(crate) fn note_call(&self) {
@@ -165,6 +174,8 @@ struct Watch<'a> {
     pace: Pace,
     /// When anybody held a processor last.
     busy_at: u64,
+    /// Scratch, empty between two looks.
+    workers: Vec<Arc<Worker>>,
     ready: ReadyList,
     scavenger: scavenge::Scavenger,
     schedtrace: Option<schedtrace::Schedtrace>,
@@ -177,6 +188,7 @@ impl<'a> Watch<'a> {
             seen: vec![retake::Seen::default(); shared.processors.len()],
             pace: Pace::new(),
             busy_at: clock::now(),
+            workers: Vec::with_capacity(64),
             ready: ReadyList::with_capacity(256),
             scavenger: scavenge::Scavenger::new(),
             schedtrace: schedtrace::Schedtrace::new(&shared.config),
@@ -190,6 +202,7 @@ impl<'a> Watch<'a> {
             let now = clock::now();
             monitor.looks.store(monitor.looks.load(Relaxed) + 1, Relaxed);
             let mut sight = self.look_at_processors(now);
+            hogs::look(self.shared, &mut self.workers, now, &mut sight);
             self.poll_late(now);
             let retried = monitor.refused.swap(false, Relaxed);
             if retried {

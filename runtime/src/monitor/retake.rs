@@ -7,6 +7,7 @@
 //! the kernel is asked once more, for the thread's state, before a processor is taken for that reason.
 //! Nothing is taken when nobody wants it: not while a processor idles (its worker can steal), nor while nothing waits.
 
+use super::hogs;
 use super::overrun;
 use super::pace::Sight;
 use crate::blocking::handoff::Tenure;
@@ -123,6 +124,12 @@ pub(super) fn look(
         slice_nanos: shared.config.slice.as_nanos() as u64,
         wanted: shared.idle.counts().1 == 0 && is_wanted(shared, processor, now),
     };
+    let elapsed = now.saturating_sub(seen.looked);
+    let used = facts
+        .cpu
+        .zip(seen.cpu)
+        .map(|(cpu, before)| cpu.saturating_sub(before));
+    let computes = elapsed > 0 && used.is_some_and(|used| used >= elapsed / COMPUTES_SHARE);
     let verdict = decide(*seen, facts, || thread::has_cpu(worker.tid));
     (seen.looked, seen.cpu) = (now, facts.cpu);
     if facts.wanted {
@@ -137,8 +144,17 @@ pub(super) fn look(
         Verdict::Blocked | Verdict::PastSlice => {
             let blocked = verdict == Verdict::Blocked;
             let over = overrun::of(&worker, blocked, now.saturating_sub(seen.since));
-            let taken = take(shared, processor, &worker, tenure);
-            sight.acted |= taken;
+            let taken = take(shared, processor, &worker, tenure, |worker| {
+                if !blocked && computes {
+                    let _ = hogs::hold(shared, worker, now);
+                }
+            });
+            if taken {
+                sight.acted = true;
+            } else if blocked && shared.has_held() {
+                // Blocked inside the runtime: on `malloc`'s lock, perhaps, which somebody has who is held.
+                shared.release_held();
+            }
             if !std::mem::replace(&mut seen.counted, true) {
                 shared.overruns.note(over, taken);
             }
@@ -148,7 +164,14 @@ pub(super) fn look(
 }
 
 /// Takes the processor from its holder, unless that is inside the runtime: then it is asked to yield.
-fn take(shared: &Shared, processor: &Processor, worker: &Worker, tenure: Tenure) -> bool {
+/// `before`: what to do before others run on it.
+fn take(
+    shared: &Shared,
+    processor: &Processor,
+    worker: &Worker,
+    tenure: Tenure,
+    before: impl FnOnce(&Worker),
+) -> bool {
     if !worker.marking.try_detach(tenure, membarrier::heavy) {
         return false;
     }
@@ -158,6 +181,7 @@ fn take(shared: &Shared, processor: &Processor, worker: &Worker, tenure: Tenure)
         .holds
         .compare_exchange(pointer.as_ptr(), std::ptr::null_mut(), AcqRel, Relaxed);
     shared.detached.fetch_add(1, Relaxed);
+    before(worker);
     shared.give_processor(pointer);
     true
 }
@@ -165,6 +189,7 @@ fn take(shared: &Shared, processor: &Processor, worker: &Worker, tenure: Tenure)
 /// Does anything wait that this processor could run?
 pub(super) fn is_wanted(shared: &Shared, processor: &Processor, now: u64) -> bool {
     shared.has_shared()
+        || shared.has_held()
         || !processor.queue.is_empty()
         || processor.timers.next_due() <= now
         || (shared.reactor.has_sources() && !shared.reactor.poller().is_waiting())

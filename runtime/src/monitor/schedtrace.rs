@@ -46,7 +46,7 @@ impl Schedtrace {
             .collect();
         let mut text = format!(
             "bast: SCHED {}ms: processors={} idle={} workers={} searching={searching} tasks={} global={} \
-             starved={} overruns={} detached={} looks={} [{}]\n",
+             starved={} overruns={} detached={} held={} looks={} [{}]\n",
             (now - self.began) / 1_000_000,
             metrics.processors,
             metrics.processors_idle,
@@ -56,6 +56,7 @@ impl Schedtrace {
             shared.starved(),
             metrics.overruns,
             metrics.detaches,
+            metrics.held,
             metrics.monitor_looks,
             queues.join(" ")
         );

@@ -33,7 +33,7 @@ impl Inside {
             };
             // A home stack is only ever resumed on its own thread.
             self.settle();
-            if self.worker().retires.get() {
+            if self.worker().locked.get() {
                 return self.retire();
             }
         }
@@ -79,6 +79,10 @@ impl Inside {
     /// One look at every source, one line a source. A poll that will find nothing is left out: the worker then goes on
     /// to wait in the poller, which tells at once if something is ready after all.
     fn look(&mut self) -> Option<TaskRef> {
+        let shared = self.runtime();
+        if shared.has_held() && self.lend(false) {
+            return None;
+        }
         // The round was drawn by whoever came home because of it; the next one begins here.
         let turn = self.processor().tick().is_multiple_of(GLOBAL_EVERY);
         self.processor().next_tick();
@@ -90,7 +94,11 @@ impl Inside {
                 return Some(task);
             }
         }
-        self.look_in_order()
+        let found = self.look_in_order();
+        if found.is_none() && shared.has_held() {
+            self.lend(true);
+        }
+        found
     }
 
     /// As [`Inside::look`], between the turns, for tasks that are not set apart by their priority.
@@ -209,7 +217,7 @@ impl Inside {
     }
 
     /// Found something: the last searcher wakes a successor.
-    fn stop_searching(&mut self) {
+    pub(super) fn stop_searching(&mut self) {
         if self.worker().searching.replace(false) && self.shared().idle.end_search_found() {
             self.shared().wake_one();
         }

@@ -77,7 +77,9 @@ impl Inside {
             inside.tell_monitor(asked);
             if matches!(settled, Settled::Lost(_)) {
                 inside.worker().processor.set(None);
-                inside.take_idle_processor();
+                if !inside.take_lease() {
+                    inside.take_idle_processor();
+                }
             }
         }
         inside
@@ -361,17 +363,20 @@ impl Inside {
             return false;
         }
         let task = self.task();
-        let extra = task.extra();
-        if extra.is_some_and(|extra| extra.no_park.get().is_some()) {
+        if task.no_park().is_some() {
             return false;
         }
-        let locked = extra.is_some_and(|extra| extra.locks.get() > 0);
         self.worker().marking.answered(YIELD);
-        if locked {
+        if self.worker().locked.get() {
             self.yield_locked();
             return true;
         }
-        let next = self.pick();
+        // At home the processor is lent to who is held.
+        let next = if self.shared().has_held() {
+            None
+        } else {
+            self.pick()
+        };
         if next.is_some() || self.has_business_at_home() {
             self.processor().counters.yields.add(1);
             self.leave_to(Settle::Yield(task), next);
@@ -392,6 +397,7 @@ impl Inside {
             || self.is_closing()
             || !self.processor().queue.is_empty()
             || self.shared().has_shared()
+            || self.shared().has_held()
             || self.processor().timers.next_due() != crate::time::clock::NEVER
             || self.shared().reactor.has_sources()
     }
@@ -401,10 +407,7 @@ impl Inside {
     pub(crate) fn finish(&mut self) {
         let task = self.task();
         task.state.finish();
-        let locked = task.is_locked();
-        if locked {
-            self.worker().retires.set(true);
-        }
+        let locked = self.worker().locked.get();
         let Some(processor) = self.processor_if_held() else {
             self.shared()
                 .finished_foreign

@@ -25,6 +25,7 @@ pub(crate) mod find;
 pub(crate) mod global_queue;
 pub(crate) mod idle;
 pub(crate) mod inside;
+mod lend;
 pub(crate) mod local_queue;
 pub(crate) mod park;
 mod pick;

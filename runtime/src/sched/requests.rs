@@ -15,7 +15,9 @@ impl Inside {
             Settled::Lost(asked) => {
                 self.tell_monitor(asked);
                 self.worker().processor.set(None);
-                self.regain();
+                if !self.take_lease() {
+                    self.regain();
+                }
                 if asked & DETACH != 0 && self.shared().overruns.reports() {
                     self.report_return();
                 }

@@ -4,7 +4,7 @@ use super::global_queue::GlobalQueue;
 use super::idle::Idle;
 use super::processor::Processor;
 use super::reactor::Reactor;
-use super::worker::{self, Worker};
+use super::worker::{self, Worker, thread_is_locked};
 use crate::blocking::handoff::CLOSE;
 use crate::builder::Config;
 use crate::chaos;
@@ -14,11 +14,11 @@ use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, AtomicUsi
 use crate::sys::event::Event;
 use crate::sys::lock::{Guard, Lock, Rank};
 use crate::task::header::{Header, TaskRef};
-use crate::task::os_thread::thread_is_locked;
 use crate::task::slab::Pool;
 use crate::time::clock::NEVER;
 use bast_stack::{StackError, Stacks};
 use crossbeam_utils::CachePadded;
+use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(super) low_len: AtomicUsize,
     /// And of high priority: read at every pick, so on a line that nothing else changes.
     pub(super) high_len: CachePadded<AtomicUsize>,
+    /// Length of the list of workers that are held.
+    pub(crate) held_len: CachePadded<AtomicUsize>,
     pub(crate) workers: Lock<Vec<Arc<Worker>>>,
     /// The workers' threads, for shutdown to join.
     pub(crate) threads: Lock<Vec<std::thread::JoinHandle<()>>>,
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     /// Processors taken from workers in user code.
     pub(crate) detached: AtomicU64,
     pub(crate) overruns: Overruns,
+    /// Workers that were asked to stop.
+    pub(crate) holds: AtomicU64,
     /// Ended on workers that held no processor.
     pub(crate) finished_foreign: AtomicU64,
 }
@@ -70,6 +74,8 @@ pub(crate) struct Lists {
     pub(super) low: GlobalQueue,
     pub(crate) processors: Vec<NonNull<Processor>>,
     pub(crate) workers: Vec<NonNull<Worker>>,
+    /// Workers that are held with a computing task, until they are lent a processor.
+    pub(super) held: VecDeque<Arc<Worker>>,
     /// The worker that waits in the poller, or is about to.
     pub(crate) poller_taken: bool,
     /// Fresh tasks that wait for a stack.
@@ -101,6 +107,7 @@ impl Shared {
             global_len: AtomicUsize::new(0),
             low_len: AtomicUsize::new(0),
             high_len: CachePadded::new(AtomicUsize::new(0)),
+            held_len: CachePadded::new(AtomicUsize::new(0)),
             workers: Lock::new(Rank::Workers, Vec::new()),
             threads: Lock::new(Rank::Leaf, Vec::new()),
             workers_alive: AtomicUsize::new(0),
@@ -116,6 +123,7 @@ impl Shared {
             spawned_foreign: AtomicU64::new(0),
             detached: AtomicU64::new(0),
             overruns: Overruns::new(overrun_reports),
+            holds: AtomicU64::new(0),
             finished_foreign: AtomicU64::new(0),
         });
         shared
@@ -355,7 +363,9 @@ impl Shared {
     /// S4 of `idle`: is there anything to run? The next slots do not count: their owners are about to run them, and
     /// the monitor sees to those that do not.
     pub(crate) fn has_any_work(&self) -> bool {
-        self.has_shared() || self.processors.iter().any(|processor| processor.queue.has_ring())
+        self.has_shared()
+            || self.has_held()
+            || self.processors.iter().any(|processor| processor.queue.has_ring())
     }
 
     /// When the first timer of all processors is due.
@@ -381,6 +391,8 @@ impl Shared {
             .for_each(|processor| metrics.add(&processor.counters));
         metrics.detaches = self.detached.load(Relaxed);
         metrics.overruns = self.overruns.count();
+        metrics.holds = self.holds.load(Relaxed);
+        metrics.held = self.held_len.load(Relaxed);
         metrics.last_overrun = self.overruns.last();
         metrics.monitor_looks = self.monitor.looks();
         metrics.finished += self.finished_foreign.load(Relaxed);
@@ -462,12 +474,17 @@ impl Shared {
         Ok(index)
     }
 
-    /// Most threads now. Those that sleep with their task do not count: they can run nothing else, and what they wait
+    /// Most threads now. Those that sleep with their task, or are held with it, do not count: they can run nothing else, and what they wait
     /// for must be able to run.
     fn workers_max(&self) -> usize {
         // Below zero for a moment when a worker is woken before it has lain down.
         let bound = usize::try_from(self.workers_bound_asleep.load(Acquire).cast_signed()).unwrap_or(0);
-        self.processors.len() + self.config.blocked_workers_max + bound
+        self.processors.len() + self.config.blocked_workers_max + bound + self.held_len.load(Acquire)
+    }
+
+    /// No more threads may be had.
+    pub(crate) fn is_at_limit(&self) -> bool {
+        self.workers_count() >= self.workers_max()
     }
 
     pub(crate) fn register_worker(&self, worker: Arc<Worker>) {

@@ -32,6 +32,7 @@ pub(crate) fn shut_down(shared: &Arc<Shared>) {
     for worker in shared.workers.lock().iter() {
         worker.marking.ask(CLOSE); // 2
     }
+    shared.monitor.note_closing(); // lets go who is held, and holds nobody from here on
     for (worker, in_poller) in sleeping {
         wake_sleeper(shared, worker, in_poller);
     }

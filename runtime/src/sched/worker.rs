@@ -5,6 +5,8 @@ use super::processor::Processor;
 use super::shared::Shared;
 use crate::blocking::handoff::Marking;
 use crate::current;
+use crate::monitor::Notes;
+use crate::preempt::hold::Hold;
 use crate::primitive::atomic::{AcqRel, AtomicBool, AtomicPtr, Relaxed};
 use crate::sys::parker::Parker;
 use crate::sys::thread::{self, CpuClock, ThreadId};
@@ -64,8 +66,8 @@ pub(crate) struct Worker {
     pub(crate) searching: Cell<bool>,
     /// A task of another worker that was picked where it could not be handed over.
     pub(crate) bound_next: Cell<Option<TaskRef>>,
-    /// Its task has ended locked to the thread, which ends with it.
-    pub(crate) retires: Cell<bool>,
+    /// Its task is locked to the thread. That leaves it at its end only, and the thread ends with it.
+    pub(crate) locked: Cell<bool>,
     /// The processor held last, for affinity.
     pub(crate) last_processor: Cell<Option<NonNull<Processor>>>,
     /// Taken out while it is filled and emptied.
@@ -83,6 +85,9 @@ pub(crate) struct Worker {
     pub(crate) cpu_clock: Option<CpuClock>,
     /// The thread, as the kernel names it.
     pub(crate) tid: ThreadId,
+    /// Where it is held while it computes without a processor.
+    pub(crate) hold: Hold,
+    pub(crate) notes: Notes,
     parker: Parker,
     /// A processor given to this worker while it slept; written under the scheduler's lock or by the one who found
     /// its bound task.
@@ -109,6 +114,15 @@ pub(crate) fn current_task() -> Option<TaskRef> {
     unsafe { worker.as_ref() }.current.get()
 }
 
+/// Is the calling thread a worker whose task is, or was, locked to it? Then it must start no thread.
+#[cold]
+pub(crate) fn thread_is_locked() -> bool {
+    current::worker().is_some_and(|worker| {
+        // SAFETY: as in `current_task`.
+        unsafe { worker.as_ref() }.locked.get()
+    })
+}
+
 impl fmt::Debug for Worker {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Worker")
@@ -128,7 +142,7 @@ impl Worker {
             home: UnsafeCell::new(Saved::empty()),
             searching: Cell::new(false),
             bound_next: Cell::new(None),
-            retires: Cell::new(false),
+            locked: Cell::new(false),
             last_processor: Cell::new(None),
             ready: Cell::new(Some(ReadyList::new())),
             woken: Cell::new(Vec::new()),
@@ -142,6 +156,8 @@ impl Worker {
             shared,
             cpu_clock: thread::own_cpu_clock(),
             tid: thread::own_id(),
+            hold: Hold::new(),
+            notes: Notes::default(),
             parker: Parker::new(),
             handed: AtomicPtr::new(std::ptr::null_mut()),
             handed_searching: AtomicBool::new(false),

@@ -8,9 +8,7 @@
 //! of it: it ends with a task that ends locked, and it starts no thread, which would inherit that. The monitor starts
 //! them instead.
 
-use super::header::TaskRef;
 use crate::sched::inside::Inside;
-use crate::sched::worker::current_task;
 use crate::time::clock;
 use std::ptr::NonNull;
 
@@ -53,6 +51,7 @@ pub fn lock_os_thread() {
     let count = locks.get().checked_add(1);
     locks.set(count.expect("bast: lock_os_thread is nested too deep"));
     task.bind_to(Some(NonNull::from(inside.worker())));
+    inside.worker().locked.set(true);
 }
 
 /// Takes back one [`lock_os_thread`]. Does nothing if there is none to take back, as Go's.
@@ -75,6 +74,7 @@ pub fn unlock_os_thread() {
         1 => {
             extra.locks.set(0);
             task.bind_to(None);
+            inside.worker().locked.set(false);
         }
         more => extra.locks.set(more - 1),
     }
@@ -105,20 +105,6 @@ pub fn on_os_thread<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Does the calling thread belong to a task that is locked to it? Then it must start no thread.
-#[cold]
-pub(crate) fn thread_is_locked() -> bool {
-    current_task().is_some_and(TaskRef::is_locked)
-}
-
-impl TaskRef {
-    /// Is the task locked to its thread? By the running task.
-    #[inline]
-    pub(crate) fn is_locked(self) -> bool {
-        self.extra().is_some_and(|extra| extra.locks.get() > 0)
-    }
-}
-
 impl Inside {
     /// [`Inside::yield_now`] of a locked task: its processor goes to others, and it queues for one.
     #[cold]
@@ -143,6 +129,7 @@ impl Inside {
         self.is_closing()
             || !self.processor().queue.is_empty()
             || self.shared().has_shared()
+            || self.shared().has_held()
             || clock::has_come(self.processor().timers.next_due())
             || (reactor.has_sources() && !reactor.poller().is_waiting())
     }
