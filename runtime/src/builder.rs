@@ -163,14 +163,16 @@ impl Builder {
         self
     }
 
-    /// How long a task may run before it has to let others run at its next call into bast. 10 ms by default.
+    /// How long a task may run before it has to let others run at its next call into bast, or loses its processor to
+    /// them if it makes none ([what blocks what](crate::guide::blocking)). 10 ms by default.
     pub fn slice(mut self, slice: Duration) -> Builder {
         self.slice = slice;
         self
     }
 
-    /// How many workers may be blocked at once (in [`blocking`](crate::blocking()) sections) beside one a processor.
-    /// 512 by default.
+    /// How many workers may be blocked, or compute without a processor, at once beside one a processor; those that sleep
+    /// with a locked task do not count. 512 by default. At the limit processors stay without a thread until one comes
+    /// back, and tasks that compute are stopped ([`Builder::strict_parallelism`]).
     pub fn blocked_workers_max(mut self, count: usize) -> Builder {
         self.blocked_workers_max = count;
         self
@@ -194,8 +196,8 @@ impl Builder {
     ///
     /// By default a task that computes past its slice loses its processor to others that wait, and goes on beside them
     /// on its own thread: nothing is interrupted, and the kernel shares the CPUs between more threads. In a strict runtime
-    /// its thread is stopped by a signal until it is its turn again, and it gets a slice at a time. `guide::blocking` says
-    /// what signals mean for system calls, debuggers and foreign code.
+    /// its thread is stopped by a signal until it is its turn again, and it gets a slice at a time. [What blocks what](crate::guide::blocking)
+    /// says what signals mean for system calls, debuggers and foreign code.
     ///
     /// A task is stopped for 200 ms at most, however many others there are: it may hold a lock that somebody needs.
     pub fn strict_parallelism(mut self, strict: bool) -> Builder {

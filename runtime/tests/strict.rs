@@ -359,3 +359,33 @@ fn signals_that_cannot_be_used_are_refused() {
         );
     }
 }
+
+/// On one processor: tasks that call into bast get a good part of it, however many hogs there are. The bound is a wide one,
+/// for loaded machines.
+#[test]
+fn others_get_their_share_beside_many_hogs() {
+    let runtime = strict(1);
+    let _watchdog = Watchdog::start("shares", Some(runtime.handle()));
+    let (stop, _, tasks) = hogs(&runtime, 4);
+    wait_for(|| runtime.metrics().held >= 3);
+    let (holds, yields) = (runtime.metrics().holds, runtime.metrics().yields);
+    let over = stop.clone();
+    let others: Vec<_> = (0..2)
+        .map(|_| {
+            let over = over.clone();
+            runtime.spawn(move || {
+                while !over.load(Relaxed) {
+                    util::burn(Duration::from_micros(20));
+                    bast::task::yield_now();
+                }
+            })
+        })
+        .collect();
+    wait_for(|| runtime.metrics().holds >= holds + 20);
+    let turns = (runtime.metrics().yields - yields) / (runtime.metrics().holds - holds);
+    stop.store(true, Relaxed);
+    others.into_iter().for_each(|task| task.unwrap().join().unwrap());
+    tasks.into_iter().for_each(|task| task.join().unwrap());
+    // A slice of 10 ms has room for 500; without the rest it was 15 at most.
+    assert!(turns > 40, "{turns} turns between two slices of hogs");
+}

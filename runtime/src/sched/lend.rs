@@ -64,16 +64,22 @@ impl Shared {
 }
 
 impl Inside {
-    /// Lends the processor in hand to the first worker that is held; `always`, or only if that has rested for a slice.
-    /// True: this worker has none now.
+    /// Lends the processor in hand to the first worker that is held; `always`, or only if that has rested for a slice, and
+    /// the processor was the others' for one since it was lent last: so they have half of it beside any number. True: this
+    /// worker has none now.
     #[cold]
     #[inline(never)]
     pub(super) fn lend(&mut self, always: bool) -> bool {
         let shared = self.runtime();
         let now = clock::now();
-        let rested = (!always).then(|| now.saturating_sub(shared.config.slice.as_nanos() as u64));
+        let slice = shared.config.slice.as_nanos() as u64;
+        let rested = (!always).then(|| now.saturating_sub(slice));
+        if !always && now.saturating_sub(self.processor().lent_at.load(Relaxed)) < 2 * slice {
+            return false;
+        }
         while let Some(worker) = shared.pop_held(rested) {
             self.stop_searching();
+            self.processor().lent_at.store(now, Relaxed);
             let processor = self.let_go();
             worker.notes.since.store(now, Relaxed);
             worker.notes.listed.store(false, Relaxed);
