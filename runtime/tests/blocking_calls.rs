@@ -204,8 +204,10 @@ fn resolving_a_name() {
 /// Sorts in the C library, whose comparisons ask whether to go on.
 fn sort_in_c(over: &AtomicBool) {
     extern "C" fn compare(one: *const c_void, two: *const c_void) -> c_int {
-        // SAFETY: validity: elements of the array below. aliasing: read only.
-        let (one, two) = unsafe { (*one.cast::<u32>(), *two.cast::<u32>()) };
+        // SAFETY: validity: an element of the array below. aliasing: read only.
+        let one = unsafe { *one.cast::<u32>() };
+        // SAFETY: as above.
+        let two = unsafe { *two.cast::<u32>() };
         one.cmp(&two) as c_int
     }
     let mut numbers: Vec<u32> = (0..50_000_u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
