@@ -271,7 +271,7 @@ impl Inside {
     }
 
     #[inline]
-    fn leave_to(&mut self, settle: Settle, next: Option<TaskRef>) {
+    pub(super) fn leave_to(&mut self, settle: Settle, next: Option<TaskRef>) {
         #[cfg(debug_assertions)]
         self.check_thread_locals(settle);
         let worker = self.worker();
@@ -363,20 +363,16 @@ impl Inside {
             return false;
         }
         let task = self.task();
-        if task.no_park().is_some() {
+        let extra = task.extra();
+        if extra.is_some_and(|extra| extra.no_park.get().is_some()) {
             return false;
         }
         self.worker().marking.answered(YIELD);
-        if self.worker().locked.get() {
-            self.yield_locked();
+        if extra.is_some() && self.worker().locked.get() {
+            self.yield_locked(); // who is locked has an extra
             return true;
         }
-        // At home the processor is lent to who is held.
-        let next = if self.shared().has_held() {
-            None
-        } else {
-            self.pick()
-        };
+        let next = self.pick();
         if next.is_some() || self.has_business_at_home() {
             self.processor().counters.yields.add(1);
             self.leave_to(Settle::Yield(task), next);

@@ -1,6 +1,7 @@
 //! What a worker does at an entry at which something is asked of it (`blocking::handoff`).
 
 use super::inside::Inside;
+use super::worker::Settle;
 use crate::blocking::handoff::{CLOSE, DETACH, Settled, WATCH, YIELD};
 use crate::sys::membarrier;
 
@@ -25,8 +26,20 @@ impl Inside {
             }
         };
         if asked & (YIELD | CLOSE) != 0 && !self.at_home_stack() {
-            self.yield_now();
+            self.yield_for(asked);
         }
+    }
+
+    /// Yields because that was asked for: to whom is held, if somebody is. That is seen to at home.
+    fn yield_for(&mut self, asked: u32) {
+        let free = !std::thread::panicking() && self.may_park() && !self.worker().locked.get();
+        if asked & YIELD == 0 || !free || !self.shared().has_held() {
+            self.yield_now();
+            return;
+        }
+        self.processor().counters.yields.add(1);
+        let task = self.task();
+        self.leave_to(Settle::Yield(task), None);
     }
 
     /// Leaves the runtime for the time of `outside`.
