@@ -4,7 +4,7 @@
 //! `processor` stands for the processor's data, which one side at a time may touch; loom checks it.
 #![cfg(bast_loom)]
 
-use bast::protocol::handoff::{CLOSE, DETACH, Marking, Settled, YIELD, full_barrier};
+use bast::protocol::handoff::{CLOSE, DETACH, Marking, Settled, WATCH, YIELD, full_barrier};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -327,5 +327,61 @@ fn a_request_to_close_stands() {
             "the worker does not hear that the runtime closes"
         );
         monitor.join().unwrap();
+    });
+}
+
+/// The monitor rests for long only if every call that comes wakes it (planted: `handoff_enter_late`). As
+/// `Watch::rest_still` and `Inside::tell_monitor`.
+#[test]
+fn a_call_wakes_the_monitor_that_rests() {
+    loom::model(|| {
+        let world = World::new();
+        world.marking.exit();
+        let monitor = spawn(&world, |world| {
+            world.marking.ask(WATCH);
+            full_barrier();
+            !world.marking.is_inside()
+        });
+        // A call: it makes a task runnable, say, which only the monitor would see.
+        let told = world.marking.enter(full_barrier)
+            && matches!(world.marking.settle_request(), Settled::Held(asked) if asked & WATCH != 0);
+        let rests = monitor.join().unwrap();
+        assert!(
+            told || !rests,
+            "the monitor sleeps beside a worker that it believes outside"
+        );
+    });
+}
+
+/// A worker hands its processor to another one as its task parks with it, while the monitor looks at both: the monitor
+/// takes it from the one who holds it, once, or not at all (`Inside::park_on_worker`, `Inside::give_to_bound`).
+#[test]
+fn a_processor_that_changes_hands_is_taken_from_its_holder() {
+    loom::model(|| {
+        let first = World::new();
+        let second = Arc::new(Marking::new());
+        let (monitors, theirs) = (first.clone(), second.clone());
+        let monitor = thread::spawn(move || {
+            let one = monitors.detach();
+            let tenure = theirs.tenure();
+            let two = tenure.is_some_and(|tenure| theirs.try_detach(tenure, full_barrier));
+            if two {
+                monitors.touch();
+            }
+            (one, two)
+        });
+        // The first is inside: it parks with its task and gives the processor to the second, who runs user code.
+        first.touch();
+        first.marking.given_up();
+        second.regained();
+        first.touch(); // the second, inside
+        second.exit();
+        let lost = second.enter(full_barrier) && matches!(second.settle_request(), Settled::Lost(_));
+        if !lost {
+            first.touch();
+        }
+        let (one, two) = monitor.join().unwrap();
+        assert!(!one, "taken from a worker inside");
+        assert_eq!(two, lost);
     });
 }

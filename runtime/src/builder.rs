@@ -1,5 +1,6 @@
 //! `Builder`: how a runtime is set up, from code and from the environment.
 
+use crate::preempt::signal;
 use crate::runtime::Runtime;
 use crate::sys::thread;
 use bast_stack::{GuardMode, StackClass};
@@ -15,7 +16,8 @@ const PROCESSORS_MAX: usize = 1024;
 ///
 /// The environment overrides what the code says, so that a deployed program can be tuned: `BAST_MAXPROCS`
 /// (processors), `BAST_STACK_SIZE` (bytes, or with `K`/`M`), and `BAST_DEBUG` (`schedtrace=MILLISECONDS`,
-/// `scheddetail=1`, `tls=1`, separated by commas). `tls=1`, in builds with debug assertions, reports tasks that park while a
+/// `scheddetail=1`, `overrun=1`, `tls=1`, separated by commas). `overrun=1` reports tasks that keep their processor from
+/// others ([`Metrics::overruns`](crate::Metrics::overruns)), at most once a second. `tls=1`, in builds with debug assertions, reports tasks that park while a
 /// pointer into thread-local storage lies on their stack; CAVEATS.md says what that is worth.
 ///
 /// ```
@@ -38,6 +40,8 @@ pub struct Builder {
     blocked_workers_max: usize,
     worker_stack_bytes: usize,
     shutdown_grace: Duration,
+    strict_parallelism: bool,
+    preempt_signal: i32,
     seed: Option<u64>,
 }
 
@@ -57,11 +61,14 @@ pub(crate) struct Config {
     pub(crate) blocked_workers_max: usize,
     pub(crate) worker_stack_bytes: usize,
     pub(crate) shutdown_grace: Duration,
+    pub(crate) strict_parallelism: bool,
+    pub(crate) preempt_signal: i32,
     pub(crate) seed: u64,
     pub(crate) schedtrace: Option<Duration>,
     #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "refused in such builds"))]
     pub(crate) tls_check: bool,
     pub(crate) scheddetail: bool,
+    pub(crate) overrun_reports: bool,
 }
 
 impl fmt::Debug for Config {
@@ -104,6 +111,8 @@ impl Builder {
             blocked_workers_max: 512,
             worker_stack_bytes: 256 << 10,
             shutdown_grace: Duration::from_secs(5),
+            strict_parallelism: false,
+            preempt_signal: libc::SIGURG,
             seed: None,
         }
     }
@@ -154,14 +163,16 @@ impl Builder {
         self
     }
 
-    /// How long a task may run before it has to let others run at its next call into bast. 10 ms by default.
+    /// How long a task may run before it has to let others run at its next call into bast, or loses its processor to
+    /// them if it makes none ([what blocks what](crate::guide::blocking)). 10 ms by default.
     pub fn slice(mut self, slice: Duration) -> Builder {
         self.slice = slice;
         self
     }
 
-    /// How many workers may be blocked at once (in [`blocking`](crate::blocking()) sections) beside one a processor.
-    /// 512 by default.
+    /// How many workers may be blocked, or compute without a processor, at once beside one a processor; those that sleep
+    /// with a locked task do not count. 512 by default. At the limit processors stay without a thread until one comes
+    /// back, and tasks that compute are stopped ([`Builder::strict_parallelism`]).
     pub fn blocked_workers_max(mut self, count: usize) -> Builder {
         self.blocked_workers_max = count;
         self
@@ -177,6 +188,31 @@ impl Builder {
     /// default. Workers that are still busy then are left alone, and reported.
     pub fn shutdown_grace(mut self, grace: Duration) -> Builder {
         self.shutdown_grace = grace;
+        self
+    }
+
+    /// Lets no more tasks compute at once than there are processors, also those that make no call into bast. Off by
+    /// default. Linux only.
+    ///
+    /// By default a task that computes past its slice loses its processor to others that wait, and goes on beside them
+    /// on its own thread: nothing is interrupted, and the kernel shares the CPUs between more threads. In a strict runtime
+    /// its thread is stopped by a signal until it is its turn again, and it gets a slice at a time. [What blocks what](crate::guide::blocking)
+    /// says what signals mean for system calls, debuggers and foreign code.
+    ///
+    /// A task is stopped for 200 ms at most, however many others there are: it may hold a lock that somebody needs.
+    pub fn strict_parallelism(mut self, strict: bool) -> Builder {
+        self.strict_parallelism = strict;
+        self
+    }
+
+    /// The signal that stops threads ([`Builder::strict_parallelism`], and any runtime at the limit of
+    /// [`Builder::blocked_workers_max`]). `SIGURG` by default, as in Go: debuggers pass it on, libraries hardly use it, and by
+    /// default it is ignored.
+    ///
+    /// Its handler is installed when it is needed first, and passes signals that are not bast's to the one that it found.
+    /// Whoever installs one later must do the same; else bast cannot stop threads.
+    pub fn preempt_signal(mut self, signal: i32) -> Builder {
+        self.preempt_signal = signal;
         self
     }
 
@@ -231,6 +267,13 @@ impl Builder {
         if self.slice.is_zero() {
             return Err(invalid("a slice of zero: a task could never run".to_owned()));
         }
+        signal::check(self.preempt_signal).or_else(|text| {
+            if self.strict_parallelism || cfg!(target_os = "linux") {
+                Err(invalid(text))
+            } else {
+                Ok(())
+            }
+        })?;
         let debug = Debug::parse(&environment("BAST_DEBUG").unwrap_or_default()).map_err(invalid)?;
         Ok(Config {
             processors,
@@ -251,10 +294,13 @@ impl Builder {
             blocked_workers_max: self.blocked_workers_max,
             worker_stack_bytes: self.worker_stack_bytes,
             shutdown_grace: self.shutdown_grace,
+            strict_parallelism: self.strict_parallelism,
+            preempt_signal: self.preempt_signal,
             seed: self.seed.unwrap_or_else(crate::time::clock::now),
             schedtrace: debug.schedtrace,
             tls_check: debug.tls,
             scheddetail: debug.scheddetail,
+            overrun_reports: debug.overrun,
         })
     }
 }
@@ -293,6 +339,7 @@ struct Debug {
     schedtrace: Option<Duration>,
     scheddetail: bool,
     tls: bool,
+    overrun: bool,
 }
 
 impl Debug {
@@ -307,10 +354,11 @@ impl Debug {
                 Some(("tls", "1")) if !cfg!(debug_assertions) => {
                     return Err("BAST_DEBUG: tls=1 needs a build with debug assertions".to_owned());
                 }
+                Some(("overrun", "0" | "1")) => debug.overrun = setting.ends_with('1'),
                 Some(("tls", "0" | "1")) => debug.tls = setting.ends_with('1'),
                 _ => {
                     return Err(format!(
-                        "BAST_DEBUG: `{setting}` is neither schedtrace=MILLISECONDS nor scheddetail=0|1 nor tls=0|1"
+                        "BAST_DEBUG: `{setting}` is none of schedtrace=MILLISECONDS, scheddetail=0|1, overrun=0|1, tls=0|1"
                     ));
                 }
             }
@@ -342,12 +390,14 @@ mod tests {
                 schedtrace: Some(Duration::from_secs(1)),
                 scheddetail: true,
                 tls: false,
+                overrun: false,
             }
         );
         assert_eq!(
             Debug::parse("tls=1").is_ok_and(|read| read.tls),
             cfg!(debug_assertions)
         );
+        assert!(Debug::parse("overrun=1").unwrap().overrun);
         assert!(Debug::parse("schedtrace=0").unwrap_err().contains("schedtrace"));
         assert!(Debug::parse("nonsense").is_err());
     }

@@ -69,6 +69,8 @@ pub mod net;
 #[cfg(not(bast_loom))]
 mod overflow;
 #[cfg(not(bast_loom))]
+mod preempt;
+#[cfg(not(bast_loom))]
 mod primitive;
 #[cfg(not(bast_loom))]
 mod runtime;
@@ -93,7 +95,7 @@ mod exports {
     pub use crate::blocking::blocking;
     pub use crate::builder::Builder;
     pub use crate::error::{JoinError, SpawnError};
-    pub use crate::metrics::Metrics;
+    pub use crate::metrics::{Metrics, Overrun};
     pub use crate::runtime::{Handle, Runtime, run};
     pub use crate::task::{JoinHandle, scope, spawn, try_spawn};
     pub use bast_stack::{GuardMode, maybe_grow, on_big_stack};

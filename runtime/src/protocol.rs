@@ -5,6 +5,8 @@
 pub mod bound;
 #[path = "blocking/handoff.rs"]
 pub mod handoff;
+#[path = "preempt/hold.rs"]
+pub mod hold;
 #[path = "sched/idle.rs"]
 pub mod idle;
 #[path = "task/join_word.rs"]

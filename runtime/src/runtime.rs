@@ -3,6 +3,7 @@
 use crate::builder::{Builder, Config};
 use crate::error::{JoinError, SpawnError};
 use crate::metrics::Metrics;
+use crate::preempt::signal;
 use crate::sched::inside::Inside;
 use crate::sched::shared::Shared;
 use crate::sched::shutdown::shut_down;
@@ -57,6 +58,9 @@ impl Runtime {
         crate::chaos::start();
         membarrier::register();
         overflow::install()?;
+        if config.strict_parallelism {
+            signal::install(config.preempt_signal)?;
+        }
         let shared = Shared::new(config)?;
         monitor::start(&shared)?;
         Ok(Runtime { shared })

@@ -27,6 +27,8 @@
 //! without it the worker's next entry would see no request and a processor that is no longer its own.
 //! Processor-local data is touched only while `inside`, so a monitor that wins has it alone: its read of `inside`
 //! (Acquire) pairs with the worker's exit (Release).
+//! The same pair of barriers lets the monitor rest for long: it asks for `WATCH`, and if it then sees a worker outside, the
+//! worker's next entry sees that it is asked to wake the monitor.
 //! The heavy barrier is `membarrier(PRIVATE_EXPEDITED)`, which runs a full barrier on every thread of the process;
 //! the light one is then only a compiler fence. Where membarrier is refused both are SeqCst fences. Loom models
 //! the latter: the former is the kernel's promise (`membarrier(2)`).
@@ -62,6 +64,8 @@ pub const DETACH: u32 = 2;
 pub const CLOSE: u32 = 4;
 /// Request: the worker has no processor; regain one at the next entry.
 pub const REGAIN: u32 = 8;
+/// Request: the monitor rests; wake it at the next entry.
+pub const WATCH: u32 = 16;
 
 // Planted bugs, off unless the build asks for one: the model must find each of them. Two more are below.
 const EXIT: Ordering = if cfg!(bast_plant = "handoff_exit_relaxed") {
@@ -114,6 +118,11 @@ impl Marking {
     #[inline(always)]
     #[must_use]
     pub fn enter(&self, light_barrier: impl FnOnce()) -> bool {
+        #[cfg(bast_plant = "handoff_enter_late")]
+        if self.request.load(Relaxed) == 0 {
+            self.inside.store(true, Relaxed);
+            return false;
+        }
         self.inside.store(true, Relaxed);
         light_barrier();
         self.request.load(Relaxed) != 0

@@ -1,5 +1,6 @@
 //! Counters: written by the processor's holder with plain loads and stores, read by anybody.
 
+use super::Overrun;
 use crate::primitive::atomic::{AtomicU64, Relaxed};
 
 macro_rules! counters {
@@ -25,6 +26,18 @@ macro_rules! counters {
             pub slab_refills: u64,
             /// Chains that went back to it.
             pub slab_spills: u64,
+            /// Times a task was found to keep its processor from others: past its slice, or blocked in the kernel. Either
+            /// the processor was taken (`detaches`), or the task was in a call into bast and had to yield after it.
+            pub overruns: u64,
+            /// Times a worker was to be held with a computing task, by a signal: see
+            /// [`Builder::strict_parallelism`](crate::Builder::strict_parallelism).
+            pub holds: u64,
+            /// Workers that are held at this moment.
+            pub held: usize,
+            /// The last overrun.
+            pub last_overrun: Option<Overrun>,
+            /// Looks of the monitor, each of which is one wake-up of its thread: what it costs to watch the workers.
+            pub monitor_looks: u64,
             /// Processors of the runtime.
             pub processors: usize,
             /// Processors nobody holds at this moment.

@@ -5,37 +5,48 @@
 //! | stale next slot | a processor has not picked for a period | its next task goes to the global queue |
 //! | overrun | a task has been in user code for a slice, or blocks, while others wait | its processor is taken (see `blocking::handoff`); if it is inside the runtime it yields |
 //! | late timers | due, on a processor whose worker is busy, while another idles | a worker is woken to fire them |
+//! | hogs | computes without a processor, in a strict runtime or one at its limit of workers | its worker is held, see `preempt` |
 //! | refused threads | the system had none for a worker that work waits for | one is asked for again |
 //! | late poll | nobody polled for 10 ms | polls, and injects what is ready |
 //! | scavenging | about once a second | stacks of tasks parked for long, and of the pool, are given back |
 //! | schedtrace | as `BAST_DEBUG` says | a line on stderr |
 //!
-//! It ticks every millisecond while anything runs, and sleeps for good after a while in which nothing did; the first
-//! worker that takes a processor then wakes it.
+//! How often it looks is told in [`pace`]: 20 us apart while something needs attention, up to 10 ms where nothing
+//! happens, and not at all while nobody holds a processor.
 
+mod hogs;
+mod overrun;
+mod pace;
 mod retake;
 mod scavenge;
 mod schedtrace;
 
-use crate::primitive::atomic::{Acquire, AtomicBool, Relaxed, Release, SeqCst, fence};
+pub(crate) use hogs::Notes;
+pub(crate) use overrun::Overruns;
+
+use crate::blocking::handoff::WATCH;
+use crate::primitive::atomic::{Acquire, AtomicBool, AtomicU64, Relaxed, Release, SeqCst, fence};
 use crate::sched::shared::Shared;
+use crate::sched::worker::Worker;
 use crate::sys::parker::Parker;
-use crate::sys::thread;
+use crate::sys::{membarrier, thread};
 use crate::time::clock::{self, NEVER};
 use bast_netpoll::ReadyList;
+use pace::{Pace, Rest, Sight};
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Time between two looks while anything runs.
-const PERIOD: Duration = Duration::from_millis(1);
 /// A poller that nobody asked for so long is late.
 const LATE_POLL_NANOS: u64 = 10_000_000;
-/// After so many looks at an idle runtime the monitor sleeps until it is woken. Longer than two scavenging rounds,
-/// so that an idle server has given its memory back before.
-const QUIET_LOOKS: u32 = 3_000;
-/// Time between two looks of an idle runtime that has memory to give back.
-const SCAVENGING_REST: Duration = Duration::from_secs(1);
+/// So long the monitor of an idle runtime still looks for memory to give back, once a second: more than two rounds.
+const SCAVENGES_NANOS: u64 = 3_000_000_000;
+/// Rest between two looks at an idle runtime whose timers and sockets nobody watches.
+const UNWATCHED_NANOS: u64 = 1_000_000;
+/// Below this a sleep is to end on time.
+const PUNCTUAL_NANOS: u64 = 200_000;
+/// How late such a sleep may end.
+const PUNCTUAL_SLACK_NANOS: u64 = 1_000;
 /// Stack of the monitor's thread.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -44,8 +55,10 @@ const STACK_BYTES: usize = 256 << 10;
 pub(crate) struct Monitor {
     parker: OnceLock<Arc<Parker>>,
     thread: crate::sys::lock::Lock<Option<std::thread::JoinHandle<()>>>,
-    /// Sleeps until somebody is busy.
+    /// Sleeps long, until somebody becomes busy.
     dozing: AtomicBool,
+    /// How often it has looked.
+    looks: AtomicU64,
     stopping: AtomicBool,
     complained: AtomicBool,
     /// The system refused a thread that work waits for.
@@ -58,6 +71,7 @@ impl Monitor {
             parker: OnceLock::new(),
             thread: crate::sys::lock::Lock::new(crate::sys::lock::Rank::Leaf, None),
             dozing: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             complained: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -74,6 +88,13 @@ impl Monitor {
         }
     }
 
+    /// As [`Monitor::retry_start`], at once: for who must not start a thread itself.
+    #[cold]
+    pub(crate) fn start_worker(&self) {
+        self.refused.store(true, Relaxed);
+        self.wake();
+    }
+
     /// A processor has been taken.
     #[inline]
     pub(crate) fn note_busy(&self) {
@@ -82,6 +103,31 @@ impl Monitor {
         if self.dozing.load(Relaxed) {
             self.wake();
         }
+    }
+
+    /// Work has come from outside of all processors, and was published under the scheduler's lock.
+    #[inline]
+    pub(crate) fn note_work(&self) {
+        // Relaxed: as above.
+        if self.dozing.load(Relaxed) {
+            self.wake();
+        }
+    }
+
+    /// The runtime closes.
+    pub(crate) fn note_closing(&self) {
+        self.wake();
+    }
+
+    /// A worker that was asked to (`WATCH`) has entered the runtime.
+    #[cold]
+    pub(crate) fn note_call(&self) {
+        self.wake();
+    }
+
+    /// How often the monitor has looked.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.load(Relaxed)
     }
 
     fn wake(&self) {
@@ -125,7 +171,11 @@ struct Watch<'a> {
     shared: &'a Shared,
     /// Of each processor.
     seen: Vec<retake::Seen>,
-    quiet: u32,
+    pace: Pace,
+    /// When anybody held a processor last.
+    busy_at: u64,
+    /// Scratch, empty between two looks.
+    workers: Vec<Arc<Worker>>,
     ready: ReadyList,
     scavenger: scavenge::Scavenger,
     schedtrace: Option<schedtrace::Schedtrace>,
@@ -136,7 +186,9 @@ impl<'a> Watch<'a> {
         Watch {
             shared,
             seen: vec![retake::Seen::default(); shared.processors.len()],
-            quiet: 0,
+            pace: Pace::new(),
+            busy_at: clock::now(),
+            workers: Vec::with_capacity(64),
             ready: ReadyList::with_capacity(256),
             scavenger: scavenge::Scavenger::new(),
             schedtrace: schedtrace::Schedtrace::new(&shared.config),
@@ -144,43 +196,130 @@ impl<'a> Watch<'a> {
     }
 
     fn run(mut self) {
-        while !self.shared.monitor.stopping.load(Acquire) {
+        let monitor = &self.shared.monitor;
+        let mut woken = false;
+        while !monitor.stopping.load(Acquire) {
             let now = clock::now();
-            let moved = self.look_at_processors(now);
+            monitor.looks.store(monitor.looks.load(Relaxed) + 1, Relaxed);
+            let mut sight = self.look_at_processors(now);
+            hogs::look(self.shared, &mut self.workers, now, &mut sight);
             self.poll_late(now);
-            let retried = self.shared.monitor.refused.swap(false, Relaxed);
+            let retried = monitor.refused.swap(false, Relaxed);
             if retried {
                 self.shared.wake_one();
             }
+            sight.acted |= woken | retried;
             self.scavenger.step(self.shared, now);
             if let Some(trace) = &mut self.schedtrace {
                 trace.step(self.shared, now);
+                sight.due_in = sight.due_in.min(trace.due_in(now));
             }
-            self.quiet = if moved || retried { 0 } else { self.quiet + 1 };
-            self.rest();
+            if !sight.all_idle {
+                self.busy_at = now;
+            }
+            woken = match self.pace.next(&sight) {
+                Rest::Short(nanos) => {
+                    self.sleep(nanos);
+                    false
+                }
+                Rest::Still(nanos) => self.rest_still(nanos),
+                Rest::Doze => self.doze(now),
+            };
         }
     }
 
-    /// A period, or until woken if nothing has run for long.
-    fn rest(&mut self) {
-        let monitor = &self.shared.monitor;
-        let parker = monitor.parker.get().expect("set before the first look");
-        if self.quiet < QUIET_LOOKS || self.schedtrace.is_some() {
-            parker.sleep_for(PERIOD);
-            return;
+    fn sleep(&self, nanos: u64) -> bool {
+        let parker = self
+            .shared
+            .monitor
+            .parker
+            .get()
+            .expect("set before the first look");
+        if nanos > PUNCTUAL_NANOS {
+            return parker.sleep_for(Duration::from_nanos(nanos));
         }
+        let before = thread::set_timer_slack(PUNCTUAL_SLACK_NANOS);
+        let woken = parker.sleep_for(Duration::from_nanos(nanos));
+        thread::set_timer_slack(before);
+        woken
+    }
+
+    /// Rests for longer, but until somebody takes a processor, work comes from outside, or a worker whose task is in user
+    /// code calls into bast. True: one of these.
+    ///
+    /// A worker that enters either sees `WATCH`, or has stored that it is inside before our barrier, and then we see it
+    /// (the Dekker of `blocking::handoff`). Who takes a processor or publishes work does so under the scheduler's lock:
+    /// before we hold it, and then we see it, or after that, and then he sees `dozing`.
+    fn rest_still(&mut self, nanos: u64) -> bool {
+        let shared = self.shared;
+        let monitor = &shared.monitor;
+        for worker in shared.workers.lock().iter() {
+            if worker.marking.tenure().is_some() {
+                worker.marking.ask(WATCH);
+            }
+        }
+        membarrier::heavy();
+        let outside = shared
+            .workers
+            .lock()
+            .iter()
+            .all(|worker| worker.marking.tenure().is_none() || !worker.marking.is_inside());
+        let idle = shared.idle.counts().1;
+        monitor.dozing.store(true, SeqCst);
+        fence(SeqCst);
+        drop(shared.lists.lock());
+        let quiet = outside
+            && idle == shared.idle.counts().1
+            && !shared.has_shared()
+            && !monitor.refused.load(Relaxed)
+            && shared
+                .processors
+                .iter()
+                .zip(&self.seen)
+                .all(|(processor, seen)| processor.tick() == seen.tick && processor.queue.is_empty());
+        let woken = if quiet {
+            self.sleep(nanos)
+        } else {
+            self.sleep(PUNCTUAL_NANOS);
+            false
+        };
+        monitor.dozing.store(false, Relaxed);
+        woken
+    }
+
+    /// Sleeps until somebody is busy, but for visits to memory that can be given back. True: somebody is.
+    fn doze(&mut self, now: u64) -> bool {
+        let shared = self.shared;
+        let monitor = &shared.monitor;
         monitor.dozing.store(true, SeqCst);
         fence(SeqCst);
         // Under the lock: whoever takes a processor after this sees `dozing`.
-        let all_idle = self.shared.lists.lock().processors.len() == self.shared.processors.len()
-            && !monitor.refused.load(Relaxed);
-        if all_idle && self.has_memory_to_give_back() {
-            parker.sleep_for(SCAVENGING_REST);
-        } else if all_idle {
+        let all_idle = shared.lists.lock().processors.len() == shared.processors.len();
+        let watched = shared.reactor.poller().is_waiting()
+            || (!shared.reactor.has_sources() && shared.first_timer() == NEVER);
+        let can_doze = all_idle && watched && !monitor.refused.load(Relaxed);
+        let woken = if !can_doze {
+            // Busy again; or nobody waits in the poller yet, or ever, if there are no threads to be had.
+            let rest = if all_idle {
+                UNWATCHED_NANOS
+            } else {
+                pace::ALERT_NANOS
+            };
+            self.sleep(rest);
+            !all_idle
+        } else if let Some(trace) = &self.schedtrace {
+            self.sleep(trace.due_in(now));
+            false
+        } else if now.saturating_sub(self.busy_at) < SCAVENGES_NANOS || self.has_memory_to_give_back() {
+            self.sleep(self.scavenger.due_in(now));
+            false
+        } else {
+            let parker = monitor.parker.get().expect("set before the first look");
             parker.sleep();
-            self.quiet = 0;
-        }
-        monitor.dozing.store(false, Relaxed);
+            true
+        };
+        // Who wakes us resets it, and nobody else.
+        !monitor.dozing.swap(false, Relaxed) || woken
     }
 
     /// Free stacks still keep their pages: the high-water mark has not come down yet.
@@ -193,33 +332,42 @@ impl<'a> Watch<'a> {
             .any(|class| class.warm > 0)
     }
 
-    /// True if anything has run since the last look or runs now.
-    fn look_at_processors(&mut self, now: u64) -> bool {
-        let mut moved = false;
-        let idle = self.shared.idle.counts().1;
-        for (processor, seen) in self.shared.processors.iter().zip(&mut self.seen) {
+    fn look_at_processors(&mut self, now: u64) -> Sight {
+        let shared = self.shared;
+        let idle = shared.idle.counts().1;
+        let all_idle = idle == shared.processors.len();
+        let mut sight = Sight {
+            all_idle,
+            still: true,
+            due_in: shared.first_timer().saturating_sub(now),
+            ..Sight::default()
+        };
+        for (processor, seen) in shared.processors.iter().zip(&mut self.seen) {
             let tick = processor.tick();
             if tick != seen.tick {
-                (seen.tick, seen.since) = (tick, now);
-                moved = true;
+                seen.tick = tick;
+                sight.still = false;
+                retake::look_at_mover(shared, processor, seen, now, self.pace.is_alert() && idle == 0);
                 continue;
             }
-            if idle == self.shared.processors.len() {
+            if all_idle {
                 continue;
             }
             if idle > 0 {
                 if let Some(task) = processor.queue.steal_next() {
-                    self.shared.inject(crate::task::header::TaskRef(task));
+                    shared.inject(crate::task::header::TaskRef(task));
+                    sight.still = false;
                 } else if processor.queue.has_ring() || processor.timers.next_due() <= now {
-                    self.shared.wake_one();
+                    shared.wake_one();
+                    sight.still = false;
                 }
             }
-            moved |= retake::look(self.shared, processor, seen, now);
+            retake::look(shared, processor, seen, now, &mut sight);
         }
-        if idle > 0 && self.shared.reactor.has_sources() && !self.shared.reactor.poller().is_waiting() {
-            self.shared.wake_one(); // finds nothing to run, perhaps, and then waits in the poller
+        if idle > 0 && shared.reactor.has_sources() && !shared.reactor.poller().is_waiting() {
+            shared.wake_one(); // finds nothing to run, perhaps, and then waits in the poller
         }
-        moved
+        sight
     }
 
     fn poll_late(&mut self, now: u64) {

@@ -1,10 +1,15 @@
 //! Which processors to take from workers whose task has been in user code for too long: a pure decision, and its
 //! execution.
 //!
-//! A worker blocked in the kernel is told from one that computes by its thread's CPU clock: a clock that stands still
-//! for a whole look means blocked, and the processor goes at once; one that runs is given its slice. Nothing is taken
-//! when nobody wants it: not while a processor idles (its worker can steal), nor while nothing waits.
+//! A worker blocked in the kernel is told from one that computes by its thread's CPU clock: one that stands still from one
+//! look to the next, 20 us apart when it matters, means blocked, and the processor goes at once; one that runs is given its
+//! slice. The clock stands also for a thread that only waits for a CPU, on a machine with more to do than it has CPUs; so
+//! the kernel is asked once more, for the thread's state, before a processor is taken for that reason.
+//! Nothing is taken when nobody wants it: not while a processor idles (its worker can steal), nor while nothing waits.
 
+use super::hogs;
+use super::overrun;
+use super::pace::Sight;
 use crate::blocking::handoff::Tenure;
 use crate::primitive::atomic::{AcqRel, Acquire, Relaxed};
 use crate::sched::processor::Processor;
@@ -14,8 +19,10 @@ use crate::sys::{membarrier, thread};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// A thread that has used less CPU time than this since the last look was blocked, or nearly all of the time.
-const BLOCKED_CPU_NANOS_MAX: u64 = 50_000;
+/// Two looks at a CPU clock are at least so far apart, if they are to say that it stands.
+const LOOK_NANOS_MIN: u64 = 15_000;
+/// A thread that has used less of the time between two looks than one in so many is not computing.
+const COMPUTES_SHARE: u64 = 8;
 
 /// What was seen of one processor at the last look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,30 +30,56 @@ pub(super) struct Seen {
     pub(super) tick: u32,
     /// Since when the tick has stood.
     pub(super) since: u64,
-    /// When the processor was looked at last.
+    /// When the holder's CPU clock was read last.
     pub(super) looked: u64,
-    /// CPU time of the thread that held it then.
-    pub(super) cpu: u64,
+    /// CPU time of the thread that held it then; None: not read since the tick moved.
+    pub(super) cpu: Option<u64>,
+    /// This overrun has been counted.
+    pub(super) counted: bool,
 }
 
 /// What to do about a processor whose tick stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Leave,
-    /// Blocked, or past its slice: take the processor, or have the worker yield if it is inside the runtime.
-    Take,
+    /// The same; but a second look must come soon, to tell whether the holder is blocked.
+    Suspect,
+    /// Take the processor from a holder that is blocked.
+    Blocked,
+    /// Past its slice: take the processor, or have the worker yield if it is inside the runtime.
+    PastSlice,
 }
 
-/// The decision. `cpu` is the holder's CPU time now; None if it cannot be told.
-pub(super) fn decide(seen: Seen, now: u64, cpu: Option<u64>, slice_nanos: u64, wanted: bool) -> Verdict {
-    let past_slice = now.saturating_sub(seen.since) >= slice_nanos;
-    // A look that came right after the last one says nothing of blocking.
-    let long_look = now.saturating_sub(seen.looked) >= 4 * BLOCKED_CPU_NANOS_MAX;
-    let blocked = long_look && cpu.is_some_and(|cpu| cpu.saturating_sub(seen.cpu) < BLOCKED_CPU_NANOS_MAX);
-    if wanted && (past_slice || blocked) {
-        Verdict::Take
-    } else {
+/// What the decision is made from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    pub(super) now: u64,
+    /// The holder's CPU time now; None if it cannot be told.
+    pub(super) cpu: Option<u64>,
+    pub(super) slice_nanos: u64,
+    /// Others wait for the processor.
+    pub(super) wanted: bool,
+}
+
+/// The decision. `has_cpu`: does the kernel say that the thread runs or waits for a CPU? None if it cannot be told.
+pub(super) fn decide(seen: Seen, facts: Facts, has_cpu: impl FnOnce() -> Option<bool>) -> Verdict {
+    if !facts.wanted {
+        return Verdict::Leave;
+    }
+    if facts.now.saturating_sub(seen.since) >= facts.slice_nanos {
+        return Verdict::PastSlice;
+    }
+    let Some(cpu) = facts.cpu else {
+        return Verdict::Leave; // only the slice counts then
+    };
+    let elapsed = facts.now.saturating_sub(seen.looked);
+    let Some(before) = seen.cpu.filter(|_| elapsed >= LOOK_NANOS_MIN) else {
+        return Verdict::Suspect;
+    };
+    if cpu.saturating_sub(before) >= elapsed / COMPUTES_SHARE || has_cpu() == Some(true) {
         Verdict::Leave
+    } else {
+        Verdict::Blocked
     }
 }
 
@@ -59,31 +92,104 @@ fn holder(shared: &Shared, processor: &Processor) -> Option<(Arc<Worker>, Tenure
     })
 }
 
+/// Looks at a processor on which a round has begun since the last look. `closely`: its holder's clock is read, so that the
+/// next look can tell whether it stands.
+pub(super) fn look_at_mover(
+    shared: &Shared,
+    processor: &Processor,
+    seen: &mut Seen,
+    now: u64,
+    closely: bool,
+) {
+    (seen.since, seen.looked, seen.cpu, seen.counted) = (now, now, None, false);
+    if closely && let Some((worker, _)) = holder(shared, processor) {
+        seen.cpu = thread::cpu_time(worker.cpu_clock);
+    }
+}
+
 /// Looks at a processor whose tick stands and takes it if need be. True: it is held by a worker.
-pub(super) fn look(shared: &Shared, processor: &Processor, seen: &mut Seen, now: u64) -> bool {
+pub(super) fn look(
+    shared: &Shared,
+    processor: &Processor,
+    seen: &mut Seen,
+    now: u64,
+    sight: &mut Sight,
+) -> bool {
     let Some((worker, tenure)) = holder(shared, processor) else {
         return false;
     };
-    let cpu = thread::cpu_time(worker.cpu_clock);
-    let wanted = shared.idle.counts().1 == 0 && is_wanted(shared, processor, now);
-    let verdict = decide(*seen, now, cpu, shared.config.slice.as_nanos() as u64, wanted);
-    seen.looked = now;
-    seen.cpu = cpu.unwrap_or(0);
-    if verdict == Verdict::Take && worker.marking.try_detach(tenure, membarrier::heavy) {
-        let pointer = NonNull::from(processor);
-        // Before the processor is published: a worker that comes back and holds another has written that over it.
-        let _ = worker
-            .holds
-            .compare_exchange(pointer.as_ptr(), std::ptr::null_mut(), AcqRel, Relaxed);
-        shared.detached.fetch_add(1, Relaxed);
-        shared.give_processor(pointer);
+    let facts = Facts {
+        now,
+        cpu: thread::cpu_time(worker.cpu_clock),
+        slice_nanos: shared.config.slice.as_nanos() as u64,
+        wanted: shared.idle.counts().1 == 0 && is_wanted(shared, processor, now),
+    };
+    let elapsed = now.saturating_sub(seen.looked);
+    let used = facts
+        .cpu
+        .zip(seen.cpu)
+        .map(|(cpu, before)| cpu.saturating_sub(before));
+    let computes = elapsed > 0 && used.is_some_and(|used| used >= elapsed / COMPUTES_SHARE);
+    let verdict = decide(*seen, facts, || thread::has_cpu(worker.tid));
+    (seen.looked, seen.cpu) = (now, facts.cpu);
+    if facts.wanted {
+        sight.still = false;
+        sight.due_in = sight
+            .due_in
+            .min((seen.since + facts.slice_nanos).saturating_sub(now));
+    }
+    match verdict {
+        Verdict::Leave => {}
+        Verdict::Suspect => sight.suspect = true,
+        Verdict::Blocked | Verdict::PastSlice => {
+            let blocked = verdict == Verdict::Blocked;
+            let over = overrun::of(&worker, blocked, now.saturating_sub(seen.since));
+            let taken = take(shared, processor, &worker, tenure, |worker| {
+                if !blocked && computes {
+                    let _ = hogs::hold(shared, worker, now);
+                }
+            });
+            if taken {
+                sight.acted = true;
+            } else if blocked && shared.has_held() {
+                // Blocked inside the runtime: on `malloc`'s lock, perhaps, which somebody has who is held.
+                shared.release_held();
+            }
+            if !std::mem::replace(&mut seen.counted, true) {
+                shared.overruns.note(over, taken);
+            }
+        }
     }
     true
 }
 
+/// Takes the processor from its holder, unless that is inside the runtime: then it is asked to yield.
+/// `before`: what to do before others run on it.
+fn take(
+    shared: &Shared,
+    processor: &Processor,
+    worker: &Worker,
+    tenure: Tenure,
+    before: impl FnOnce(&Worker),
+) -> bool {
+    if !worker.marking.try_detach(tenure, membarrier::heavy) {
+        return false;
+    }
+    let pointer = NonNull::from(processor);
+    // Before the processor is published: a worker that comes back and holds another has written that over it.
+    let _ = worker
+        .holds
+        .compare_exchange(pointer.as_ptr(), std::ptr::null_mut(), AcqRel, Relaxed);
+    shared.detached.fetch_add(1, Relaxed);
+    before(worker);
+    shared.give_processor(pointer);
+    true
+}
+
 /// Does anything wait that this processor could run?
-fn is_wanted(shared: &Shared, processor: &Processor, now: u64) -> bool {
+pub(super) fn is_wanted(shared: &Shared, processor: &Processor, now: u64) -> bool {
     shared.has_shared()
+        || shared.has_held()
         || !processor.queue.is_empty()
         || processor.timers.next_due() <= now
         || (shared.reactor.has_sources() && !shared.reactor.poller().is_waiting())
@@ -91,40 +197,79 @@ fn is_wanted(shared: &Shared, processor: &Processor, now: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Seen, Verdict, decide};
+    use super::{Facts, Seen, Verdict, decide};
 
     const MS: u64 = 1_000_000;
+    const US: u64 = 1_000;
+
+    const SEEN: Seen = Seen {
+        tick: 1,
+        since: 100 * MS,
+        looked: 101 * MS,
+        cpu: Some(5 * MS),
+        counted: false,
+    };
+
+    fn at(now: u64, cpu: Option<u64>) -> Facts {
+        Facts {
+            now,
+            cpu,
+            slice_nanos: 10 * MS,
+            wanted: true,
+        }
+    }
 
     #[test]
     fn a_blocked_holder_loses_at_once_and_a_burning_one_after_its_slice() {
-        let seen = Seen {
-            tick: 1,
-            since: 100 * MS,
-            looked: 101 * MS,
-            cpu: 5 * MS,
-        };
-        let decide = |now, cpu, wanted| decide(seen, now, cpu, 10 * MS, wanted);
-        assert_eq!(decide(102 * MS, Some(5 * MS), true), Verdict::Take, "blocked");
-        assert_eq!(decide(102 * MS, Some(6 * MS), true), Verdict::Leave, "burning");
+        let decide = |facts| decide(SEEN, facts, || Some(false));
+        let soon = 101 * MS + 20 * US;
+        assert_eq!(decide(at(soon, Some(5 * MS))), Verdict::Blocked);
         assert_eq!(
-            decide(110 * MS, Some(13 * MS), true),
-            Verdict::Take,
-            "past its slice"
+            decide(at(soon, Some(5 * MS + 2 * US))),
+            Verdict::Blocked,
+            "nearly all of it"
         );
         assert_eq!(
-            decide(110 * MS, Some(5 * MS), false),
+            decide(at(soon, Some(5 * MS + 15 * US))),
             Verdict::Leave,
-            "nobody wants it"
+            "computes"
         );
+        assert_eq!(decide(at(110 * MS, Some(13 * MS))), Verdict::PastSlice);
         assert_eq!(
-            decide(101 * MS + 1000, Some(5 * MS), true),
-            Verdict::Leave,
+            decide(at(101 * MS + US, Some(5 * MS))),
+            Verdict::Suspect,
             "too short a look"
         );
         assert_eq!(
-            decide(102 * MS, None, true),
+            decide(at(102 * MS, None)),
             Verdict::Leave,
             "no clock, not past its slice"
+        );
+        assert_eq!(decide(at(110 * MS, None)), Verdict::PastSlice, "no clock");
+        let unwanted = Facts {
+            wanted: false,
+            ..at(120 * MS, Some(5 * MS))
+        };
+        assert_eq!(decide(unwanted), Verdict::Leave, "nobody wants it");
+    }
+
+    #[test]
+    fn the_first_look_at_a_clock_says_nothing() {
+        let fresh = Seen { cpu: None, ..SEEN };
+        assert_eq!(
+            decide(fresh, at(102 * MS, Some(5 * MS)), || None),
+            Verdict::Suspect
+        );
+    }
+
+    #[test]
+    fn who_waits_for_a_cpu_is_not_blocked() {
+        let facts = at(102 * MS, Some(5 * MS));
+        assert_eq!(decide(SEEN, facts, || Some(true)), Verdict::Leave);
+        assert_eq!(
+            decide(SEEN, facts, || None),
+            Verdict::Blocked,
+            "the clock alone must do"
         );
     }
 }

@@ -17,6 +17,8 @@ use std::time::Duration;
 const ROUND_NANOS: u64 = 1_000_000_000;
 /// Slab chunks (511 tasks each) looked at in one step.
 const CHUNKS_A_STEP: usize = 4;
+/// Two steps are so far apart at least.
+const STEP_NANOS: u64 = 1_000_000;
 /// A step that took so long is followed by a rest of so many times that: the monitor must not use up a CPU that tasks
 /// want, and has more of it when nothing runs.
 const REST_BUSY: u64 = 30;
@@ -36,6 +38,16 @@ impl Scavenger {
             round_began: 0,
             rests_until: 0,
         }
+    }
+
+    /// Nanoseconds until there is something to do, while nothing runs.
+    pub(super) fn due_in(&self, now: u64) -> u64 {
+        let next = if self.chunk > 0 {
+            self.rests_until
+        } else {
+            self.round_began + ROUND_NANOS
+        };
+        next.saturating_sub(now).max(STEP_NANOS)
     }
 
     pub(super) fn step(&mut self, shared: &Shared, now: u64) {

@@ -24,6 +24,11 @@ impl Schedtrace {
         })
     }
 
+    /// Nanoseconds until the next line.
+    pub(super) fn due_in(&self, now: u64) -> u64 {
+        self.next.saturating_sub(now)
+    }
+
     pub(super) fn step(&mut self, shared: &Shared, now: u64) {
         if now >= self.next {
             self.next = now + self.period_nanos;
@@ -41,7 +46,7 @@ impl Schedtrace {
             .collect();
         let mut text = format!(
             "bast: SCHED {}ms: processors={} idle={} workers={} searching={searching} tasks={} global={} \
-             starved={} [{}]\n",
+             starved={} overruns={} detached={} held={} looks={} [{}]\n",
             (now - self.began) / 1_000_000,
             metrics.processors,
             metrics.processors_idle,
@@ -49,9 +54,16 @@ impl Schedtrace {
             metrics.tasks_alive(),
             metrics.global_queue,
             shared.starved(),
+            metrics.overruns,
+            metrics.detaches,
+            metrics.held,
+            metrics.monitor_looks,
             queues.join(" ")
         );
         if self.detail {
+            if let Some(over) = &metrics.last_overrun {
+                let _ = writeln!(text, "bast:   last overrun: {over}");
+            }
             for processor in &shared.processors {
                 let counters = &processor.counters;
                 let _ = writeln!(

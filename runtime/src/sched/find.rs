@@ -35,6 +35,18 @@ impl Inside {
             };
             // A home stack is only ever resumed on its own thread.
             self.settle();
+            if self.worker().locked.get() {
+                return self.retire();
+            }
+        }
+    }
+
+    /// The task that was locked to this thread is over, and so is the thread.
+    #[cold]
+    fn retire(&mut self) {
+        if self.worker().processor.get().is_some() {
+            let processor = self.let_go();
+            self.shared().give_processor(processor);
         }
     }
 
@@ -69,6 +81,10 @@ impl Inside {
     /// One look at every source, one line a source. A poll that will find nothing is left out: the worker then goes on
     /// to wait in the poller, which tells at once if something is ready after all.
     fn look(&mut self) -> Option<TaskRef> {
+        let shared = self.runtime();
+        if shared.has_held() && self.lend(false) {
+            return None;
+        }
         // The round was drawn by whoever came home because of it; the next one begins here.
         let turn = self.processor().tick().is_multiple_of(GLOBAL_EVERY);
         self.processor().next_tick();
@@ -80,7 +96,11 @@ impl Inside {
                 return Some(task);
             }
         }
-        self.look_in_order()
+        let found = self.look_in_order();
+        if found.is_none() && shared.has_held() {
+            self.lend(true);
+        }
+        found
     }
 
     /// As [`Inside::look`], between the turns, for tasks that are not set apart by their priority.
@@ -205,7 +225,7 @@ impl Inside {
     }
 
     /// Found something: the last searcher wakes a successor.
-    fn stop_searching(&mut self) {
+    pub(super) fn stop_searching(&mut self) {
         if self.worker().searching.replace(false) && self.shared().idle.end_search_found() {
             self.shared().wake_one();
         }
@@ -218,6 +238,8 @@ impl Inside {
         let processor = self.let_go();
         // SAFETY: validity: the worker sleeps with the task on its stack, so its thread is alive. aliasing: shared.
         let owner = unsafe { owner.as_ref() };
+        // Here, and not by the owner when it wakes: shutdown would take it for asleep until then.
+        self.shared().workers_bound_asleep.fetch_sub(1, AcqRel);
         owner.hand(processor, false);
         owner.wake();
     }
@@ -366,10 +388,9 @@ impl Inside {
         loop {
             self.worker().sleep();
             if self.take_handed() {
-                break;
+                return; // and who handed it has counted us awake
             }
         }
-        self.shared().workers_bound_asleep.fetch_sub(1, AcqRel);
     }
 
     /// Takes an idle processor, the one held last if it can be.

@@ -58,7 +58,7 @@ impl Inside {
             worker: current::worker()?,
             not_send: PhantomData,
         };
-        if inside.worker().marking.enter(membarrier::light) {
+        if inside.worker().marking.enter(membarrier::light) && !inside.answer_watch() {
             return None; // dropping `inside` leaves again
         }
         Some(inside)
@@ -72,11 +72,16 @@ impl Inside {
             worker,
             not_send: PhantomData,
         };
-        if inside.worker().marking.enter(membarrier::light)
-            && matches!(inside.worker().marking.settle_request(), Settled::Lost(_))
-        {
-            inside.worker().processor.set(None);
-            inside.take_idle_processor();
+        if inside.worker().marking.enter(membarrier::light) {
+            let settled = inside.worker().marking.settle_request();
+            let (Settled::Held(asked) | Settled::Lost(asked)) = settled;
+            inside.tell_monitor(asked);
+            if matches!(settled, Settled::Lost(_)) {
+                inside.worker().processor.set(None);
+                if !inside.take_lease() {
+                    inside.take_idle_processor();
+                }
+            }
         }
         inside
     }
@@ -94,22 +99,7 @@ impl Inside {
         std::mem::forget(self);
     }
 
-    #[cold]
-    fn enter_slowly(&mut self) {
-        let asked = match self.worker().marking.settle_request() {
-            Settled::Held(asked) => asked,
-            Settled::Lost(asked) => {
-                self.worker().processor.set(None);
-                self.regain();
-                asked & CLOSE
-            }
-        };
-        if asked & (YIELD | CLOSE) != 0 && !self.at_home_stack() {
-            self.yield_now();
-        }
-    }
-
-    fn at_home_stack(&self) -> bool {
+    pub(super) fn at_home_stack(&self) -> bool {
         self.worker().current.get().is_none()
     }
 
@@ -282,7 +272,7 @@ impl Inside {
     }
 
     #[inline]
-    fn leave_to(&mut self, settle: Settle, next: Option<TaskRef>) {
+    pub(super) fn leave_to(&mut self, settle: Settle, next: Option<TaskRef>) {
         #[cfg(debug_assertions)]
         self.check_thread_locals(settle);
         let worker = self.worker();
@@ -370,26 +360,41 @@ impl Inside {
     /// Lets others run; returns at once if nobody wants to. False: the task must not leave its thread, and yielding is
     /// only a courtesy.
     pub(crate) fn yield_now(&mut self) -> bool {
-        if std::thread::panicking() || !self.may_park() {
+        if std::thread::panicking() {
+            return false;
+        }
+        let task = self.task();
+        let extra = task.extra();
+        if extra.is_some_and(|extra| extra.no_park.get().is_some()) {
             return false;
         }
         self.worker().marking.answered(YIELD);
+        if extra.is_some() && self.worker().locked.get() {
+            self.yield_locked(); // who is locked has an extra
+            return true;
+        }
         let next = self.pick();
         if next.is_some() || self.has_business_at_home() {
             self.processor().counters.yields.add(1);
-            let task = self.task();
             self.leave_to(Settle::Yield(task), next);
         }
         true
+    }
+
+    /// Has the worker been told that the runtime closes?
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.worker().marking.requested() & CLOSE != 0
     }
 
     /// After a pick that found nothing: is there more to do at home than to come back?
     fn has_business_at_home(&self) -> bool {
         let worker = self.worker();
         worker.bound_next.get().is_some()
-            || worker.marking.requested() & CLOSE != 0
+            || self.is_closing()
             || !self.processor().queue.is_empty()
             || self.shared().has_shared()
+            || self.shared().has_held()
             || self.processor().timers.next_due() != crate::time::clock::NEVER
             || self.shared().reactor.has_sources()
     }
@@ -399,6 +404,7 @@ impl Inside {
     pub(crate) fn finish(&mut self) {
         let task = self.task();
         task.state.finish();
+        let locked = self.worker().locked.get();
         let Some(processor) = self.processor_if_held() else {
             self.shared()
                 .finished_foreign
@@ -406,6 +412,9 @@ impl Inside {
             self.end_on(task, None)
         };
         processor.counters.finished.add(1);
+        if locked {
+            self.end_on(task, None)
+        }
         let mut next = self.pick_unbound();
         if let Some(fresh) = next.filter(|next| next.is_fresh()) {
             if self.reuse_stack(task, fresh) {

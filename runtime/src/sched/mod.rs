@@ -25,12 +25,14 @@ pub(crate) mod find;
 pub(crate) mod global_queue;
 pub(crate) mod idle;
 pub(crate) mod inside;
+mod lend;
 pub(crate) mod local_queue;
 pub(crate) mod park;
 mod pick;
 pub(crate) mod priority;
 pub(crate) mod processor;
 pub(crate) mod reactor;
+mod requests;
 pub(crate) mod shared;
 pub(crate) mod shutdown;
 #[cfg(debug_assertions)]

@@ -8,7 +8,7 @@
 
 use super::local_queue::LocalQueue;
 use crate::metrics::counters::Counters;
-use crate::primitive::atomic::{AtomicU32, Relaxed};
+use crate::primitive::atomic::{AtomicU32, AtomicU64, Relaxed};
 use crate::task::header::Header;
 use crate::task::slab::FreeList;
 use crate::time::heap::Timers;
@@ -29,6 +29,8 @@ pub(crate) struct Processor {
     /// Rounds of picking the next task, by the holder; the monitor compares it.
     tick: CachePadded<AtomicU32>,
     pub(crate) counters: CachePadded<Counters>,
+    /// When it was lent last to a worker that was held (`lend`), by who lends it.
+    pub(super) lent_at: AtomicU64,
     own: UnsafeCell<Own>,
 }
 
@@ -72,6 +74,7 @@ impl Processor {
             timers: CachePadded::new(Timers::new()),
             tick: CachePadded::new(AtomicU32::new(0)),
             counters: CachePadded::new(Counters::default()),
+            lent_at: AtomicU64::new(0),
             own: UnsafeCell::new(Own {
                 rng: Rng::new(seed.wrapping_add(index as u64)),
                 headers: FreeList::default(),

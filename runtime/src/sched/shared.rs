@@ -5,12 +5,12 @@ use super::idle::Idle;
 use super::local_queue;
 use super::processor::Processor;
 use super::reactor::Reactor;
-use super::worker::{self, Worker};
+use super::worker::{self, Worker, thread_is_locked};
 use crate::blocking::handoff::CLOSE;
 use crate::builder::Config;
 use crate::chaos;
 use crate::metrics::Metrics;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Overruns};
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, AtomicUsize, Relaxed};
 use crate::sys::event::Event;
 use crate::sys::lock::{Guard, Lock, Rank};
@@ -20,6 +20,7 @@ use crate::task::slab::Pool;
 use crate::time::clock::NEVER;
 use bast_stack::{StackError, Stacks};
 use crossbeam_utils::CachePadded;
+use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(super) low_len: AtomicUsize,
     /// And of high priority: read at every pick, so on a line that nothing else changes.
     pub(super) high_len: CachePadded<AtomicUsize>,
+    /// Length of the list of workers that are held.
+    pub(crate) held_len: CachePadded<AtomicUsize>,
     pub(crate) workers: Lock<Vec<Arc<Worker>>>,
     /// The workers' threads, for shutdown to join.
     pub(crate) threads: Lock<Vec<std::thread::JoinHandle<()>>>,
@@ -59,6 +62,9 @@ pub(crate) struct Shared {
     pub(crate) detached: AtomicU64,
     /// Workers that were found for a processor.
     wakes: AtomicU64,
+    pub(crate) overruns: Overruns,
+    /// Workers that were asked to stop.
+    pub(crate) holds: AtomicU64,
     /// Ended on workers that held no processor.
     pub(crate) finished_foreign: AtomicU64,
 }
@@ -72,6 +78,8 @@ pub(crate) struct Lists {
     pub(super) low: GlobalQueue,
     pub(crate) processors: Vec<NonNull<Processor>>,
     pub(crate) workers: Vec<NonNull<Worker>>,
+    /// Workers that are held with a computing task, until they are lent a processor.
+    pub(super) held: VecDeque<Arc<Worker>>,
     /// The worker that waits in the poller, or is about to.
     pub(crate) poller_taken: bool,
     /// Fresh tasks that wait for a stack.
@@ -90,6 +98,7 @@ impl Shared {
     )]
     pub(crate) fn new(config: Config) -> io::Result<Arc<Shared>> {
         let count = config.processors;
+        let overrun_reports = config.overrun_reports;
         let stacks = Stacks::new(config.stacks.clone()).map_err(io::Error::other)?;
         let processors: Box<[Processor]> = (0..count)
             .map(|index| Processor::new(index, config.stack_class, chaos::seed_for(config.seed)))
@@ -102,6 +111,7 @@ impl Shared {
             global_len: AtomicUsize::new(0),
             low_len: AtomicUsize::new(0),
             high_len: CachePadded::new(AtomicUsize::new(0)),
+            held_len: CachePadded::new(AtomicUsize::new(0)),
             workers: Lock::new(Rank::Workers, Vec::new()),
             threads: Lock::new(Rank::Leaf, Vec::new()),
             workers_alive: AtomicUsize::new(0),
@@ -117,6 +127,8 @@ impl Shared {
             spawned_foreign: AtomicU64::new(0),
             detached: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
+            overruns: Overruns::new(overrun_reports),
+            holds: AtomicU64::new(0),
             finished_foreign: AtomicU64::new(0),
         });
         shared
@@ -143,6 +155,7 @@ impl Shared {
     /// Makes `task`, which is the caller's, runnable from any thread, in the list of its priority.
     pub(crate) fn inject(&self, task: TaskRef) {
         self.push_shared(&mut self.lists.lock(), task);
+        self.monitor.note_work();
         self.wake_one();
     }
 
@@ -155,6 +168,7 @@ impl Shared {
         self.spawned_foreign.fetch_add(1, Relaxed);
         self.push_shared(&mut lists, task);
         drop(lists);
+        self.monitor.note_work();
         self.wake_one();
         true
     }
@@ -257,13 +271,16 @@ impl Shared {
         {
             return true;
         }
+        if thread_is_locked() {
+            return self.leave_idle(processor, searching, None);
+        }
         // SAFETY: validity: `self` is inside the Arc that `Shared::new` made. aliasing: counts only.
         unsafe { Arc::increment_strong_count(std::ptr::from_ref(self)) };
         // SAFETY: validity: as above. aliasing: the count was just raised for this Arc.
         let shared = unsafe { Arc::from_raw(std::ptr::from_ref(self)) };
         match worker::start(&shared, Some(processor), searching) {
             Ok(()) => true,
-            Err(error) => self.leave_idle(processor, searching, &error),
+            Err(error) => self.leave_idle(processor, searching, Some(&error)),
         }
     }
 
@@ -284,14 +301,17 @@ impl Shared {
         Ok(())
     }
 
-    /// No thread could be started for `processor`. As `run_processor` returns.
+    /// No thread could be started for `processor`, or (without an error) none may be from this thread, and the monitor
+    /// is asked to. As `run_processor` returns.
     ///
     /// While it was in nobody's hands others may have looked for an idle processor in vain, and publishers may have
     /// relied on the claim: so S1 to S4 of `idle`, as by a searcher that gives up. A worker that fell asleep before S1 is
     /// found on the list, one that does so later sees the processor in its own S4.
     #[cold]
-    fn leave_idle(&self, processor: NonNull<Processor>, searching: bool, error: &io::Error) -> bool {
-        self.monitor.complain_once(error);
+    fn leave_idle(&self, processor: NonNull<Processor>, searching: bool, error: Option<&io::Error>) -> bool {
+        if let Some(error) = error {
+            self.monitor.complain_once(error);
+        }
         chaos::point(chaos::Point::Sleep);
         let mut lists = match self.hand_to_sleeper(self.lists.lock(), processor, searching) {
             Ok(()) => return true,
@@ -307,6 +327,10 @@ impl Shared {
         }
         drop(lists);
         self.idle.end_unsearched(); // S3
+        let Some(error) = error else {
+            self.monitor.start_worker(); // also without work: somebody must wait in the poller
+            return false;
+        };
         if self.has_any_work() {
             // S4: nobody sleeps who could run it. A task that took its worker to sleep with it has made room for another.
             if error.kind() != io::ErrorKind::QuotaExceeded {
@@ -346,7 +370,9 @@ impl Shared {
     /// S4 of `idle`: is there anything to run? The next slots do not count: their owners are about to run them, and
     /// the monitor sees to those that do not.
     pub(crate) fn has_any_work(&self) -> bool {
-        self.has_shared() || self.processors.iter().any(|processor| processor.queue.has_ring())
+        self.has_shared()
+            || self.has_held()
+            || self.processors.iter().any(|processor| processor.queue.has_ring())
     }
 
     /// When the first timer of all processors is due.
@@ -375,6 +401,11 @@ impl Shared {
         (metrics.scheduler_locks, metrics.scheduler_lock_waits) = self.lists.counts();
         metrics.slab_refills = self.slab.refills.get();
         metrics.slab_spills = self.slab.spills.get();
+        metrics.overruns = self.overruns.count();
+        metrics.holds = self.holds.load(Relaxed);
+        metrics.held = self.held_len.load(Relaxed);
+        metrics.last_overrun = self.overruns.last();
+        metrics.monitor_looks = self.monitor.looks();
         metrics.finished += self.finished_foreign.load(Relaxed);
         metrics.spawned += self.spawned_foreign.load(Relaxed);
         metrics
@@ -454,11 +485,17 @@ impl Shared {
         Ok(index)
     }
 
-    /// Most threads now. Those that sleep with their task do not count: they can run nothing else, and what they wait
+    /// Most threads now. Those that sleep with their task, or are held with it, do not count: they can run nothing else, and what they wait
     /// for must be able to run.
     fn workers_max(&self) -> usize {
-        let bound = self.workers_bound_asleep.load(Acquire);
-        self.processors.len() + self.config.blocked_workers_max + bound
+        // Below zero for a moment when a worker is woken before it has lain down.
+        let bound = usize::try_from(self.workers_bound_asleep.load(Acquire).cast_signed()).unwrap_or(0);
+        self.processors.len() + self.config.blocked_workers_max + bound + self.held_len.load(Acquire)
+    }
+
+    /// No more threads may be had.
+    pub(crate) fn is_at_limit(&self) -> bool {
+        self.workers_count() >= self.workers_max()
     }
 
     pub(crate) fn register_worker(&self, worker: Arc<Worker>) {
@@ -474,6 +511,10 @@ impl Shared {
             self.workers.lock().retain(|listed| !Arc::ptr_eq(listed, worker));
         }
         self.workers_alive.fetch_sub(1, AcqRel);
+        if worker.is_some() && !self.closing.load(Acquire) {
+            // It ends with a task that was locked to it, and there is room for another: somebody may have wanted one.
+            self.monitor.start_worker();
+        }
         self.changed.notify();
     }
 

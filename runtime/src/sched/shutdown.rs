@@ -32,9 +32,11 @@ pub(crate) fn shut_down(shared: &Arc<Shared>) {
     for worker in shared.workers.lock().iter() {
         worker.marking.ask(CLOSE); // 2
     }
+    shared.monitor.note_closing(); // lets go who is held, and holds nobody from here on
     for (worker, in_poller) in sleeping {
         wake_sleeper(shared, worker, in_poller);
     }
+    // As it stands: a worker that is found before it has lain down makes it wrap for a moment.
     let gone = || shared.workers_count() == shared.workers_bound_asleep.load(Acquire);
     let all_gone = shared.changed.wait(shared.config.shutdown_grace, gone); // 3
     shared.monitor.stop(); // 4

@@ -5,10 +5,12 @@ use super::processor::Processor;
 use super::shared::Shared;
 use crate::blocking::handoff::Marking;
 use crate::current;
+use crate::monitor::Notes;
+use crate::preempt::hold::Hold;
 use crate::primitive::atomic::{AcqRel, AtomicBool, AtomicPtr, Relaxed};
 use crate::sys::parker::Parker;
-use crate::sys::thread::{self, CpuClock};
-use crate::task::header::TaskRef;
+use crate::sys::thread::{self, CpuClock, ThreadId};
+use crate::task::header::{Header, TaskRef};
 use bast_netpoll::ReadyList;
 use bast_stack::Saved;
 use std::cell::{Cell, UnsafeCell};
@@ -33,11 +35,30 @@ pub(crate) enum Settle {
     Dead(TaskRef),
 }
 
+/// The task that a worker runs. Others may look, and learn what was true a moment ago: entries of tasks stay readable.
+#[derive(Debug, Default)]
+pub(crate) struct Current(AtomicPtr<Header>);
+
+impl Current {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<TaskRef> {
+        NonNull::new(self.0.load(Relaxed)).map(TaskRef)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, task: Option<TaskRef>) {
+        // Relaxed: nothing is published by it; to others it is a hint.
+        let task = task.map_or(std::ptr::null_mut(), |task| task.0.as_ptr());
+        self.0.store(task, Relaxed);
+    }
+}
+
 /// One worker. Cells belong to its own thread; the rest is for others.
 #[repr(align(128))]
 pub(crate) struct Worker {
     pub(crate) marking: Marking,
-    pub(crate) current: Cell<Option<TaskRef>>,
+    /// The task that runs here: the worker's to change.
+    pub(crate) current: Current,
     pub(crate) processor: Cell<Option<NonNull<Processor>>>,
     pub(crate) settle: Cell<Settle>,
     pub(crate) home: UnsafeCell<Saved>,
@@ -45,6 +66,8 @@ pub(crate) struct Worker {
     pub(crate) searching: Cell<bool>,
     /// A task of another worker that was picked where it could not be handed over.
     pub(crate) bound_next: Cell<Option<TaskRef>>,
+    /// Its task is locked to the thread. That leaves it at its end only, and the thread ends with it.
+    pub(crate) locked: Cell<bool>,
     /// The processor held last, for affinity.
     pub(crate) last_processor: Cell<Option<NonNull<Processor>>>,
     /// Taken out while it is filled and emptied.
@@ -60,6 +83,11 @@ pub(crate) struct Worker {
     // For others:
     /// Tells blocked from burning; for the monitor.
     pub(crate) cpu_clock: Option<CpuClock>,
+    /// The thread, as the kernel names it.
+    pub(crate) tid: ThreadId,
+    /// Where it is held while it computes without a processor.
+    pub(crate) hold: Hold,
+    pub(crate) notes: Notes,
     parker: Parker,
     /// A processor given to this worker while it slept; written under the scheduler's lock or by the one who found
     /// its bound task.
@@ -86,6 +114,15 @@ pub(crate) fn current_task() -> Option<TaskRef> {
     unsafe { worker.as_ref() }.current.get()
 }
 
+/// Is the calling thread a worker whose task is, or was, locked to it? Then it must start no thread.
+#[cold]
+pub(crate) fn thread_is_locked() -> bool {
+    current::worker().is_some_and(|worker| {
+        // SAFETY: as in `current_task`.
+        unsafe { worker.as_ref() }.locked.get()
+    })
+}
+
 impl fmt::Debug for Worker {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Worker")
@@ -99,12 +136,13 @@ impl Worker {
     fn new(shared: Arc<Shared>) -> Worker {
         Worker {
             marking: Marking::new(),
-            current: Cell::new(None),
+            current: Current::default(),
             processor: Cell::new(None),
             settle: Cell::new(Settle::None),
             home: UnsafeCell::new(Saved::empty()),
             searching: Cell::new(false),
             bound_next: Cell::new(None),
+            locked: Cell::new(false),
             last_processor: Cell::new(None),
             ready: Cell::new(Some(ReadyList::new())),
             woken: Cell::new(Vec::new()),
@@ -117,6 +155,9 @@ impl Worker {
             },
             shared,
             cpu_clock: thread::own_cpu_clock(),
+            tid: thread::own_id(),
+            hold: Hold::new(),
+            notes: Notes::default(),
             parker: Parker::new(),
             handed: AtomicPtr::new(std::ptr::null_mut()),
             handed_searching: AtomicBool::new(false),
@@ -173,7 +214,11 @@ pub(crate) fn start(
     });
     match started {
         Ok(thread) => {
-            shared.threads.lock().push(thread);
+            let mut threads = shared.threads.lock();
+            let over: Vec<_> = threads.extract_if(.., |thread| thread.is_finished()).collect();
+            threads.push(thread);
+            drop(threads);
+            over.into_iter().for_each(|thread| drop(thread.join()));
             Ok(())
         }
         Err(error) => {

@@ -1,6 +1,8 @@
 //! Makes and names OS threads; the only caller of `std::thread::Builder`.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::io::Write;
 
 /// Starts an OS thread with a name and a stack of `stack_bytes`.
 #[expect(
@@ -69,6 +71,65 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn allowed_cpus() -> Vec<usize> {
     Vec::new()
+}
+
+/// A thread as the kernel names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThreadId(#[cfg(target_os = "linux")] pub(crate) libc::pid_t);
+
+/// The calling thread.
+pub(crate) fn own_id() -> ThreadId {
+    // SAFETY: validity: takes no argument. aliasing: no memory is passed.
+    #[cfg(target_os = "linux")]
+    return ThreadId(unsafe { libc::gettid() });
+    #[cfg(not(target_os = "linux"))]
+    ThreadId()
+}
+
+/// Does a thread of this process run, or wait for a CPU? False: it waits for something else. None: it cannot be told, or
+/// the thread is gone. Allocates nothing. See `proc_pid_stat(5)`.
+#[cfg(target_os = "linux")]
+pub(crate) fn has_cpu(thread: ThreadId) -> Option<bool> {
+    let mut path = [0_u8; 48];
+    let mut rest = &mut path[..47];
+    write!(rest, "/proc/self/task/{}/stat", thread.0).ok()?;
+    // SAFETY: validity: the path ends with a zero, the array's last byte at the latest. aliasing: a local.
+    let file = unsafe { libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if file < 0 {
+        return None;
+    }
+    let mut text = [0_u8; 96];
+    // SAFETY: validity: the buffer is as long as is said. aliasing: a local.
+    let count = unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) };
+    // SAFETY: validity: ours, and used no more. aliasing: none.
+    unsafe { libc::close(file) };
+    let text = text.get(..usize::try_from(count).ok()?)?;
+    // The name comes before, in brackets, and may hold any character; the state is one letter.
+    let name_end = text.iter().rposition(|&byte| byte == b')')?;
+    text.get(name_end + 2).map(|&state| state == b'R')
+}
+
+/// Cannot be told here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn has_cpu(_thread: ThreadId) -> Option<bool> {
+    None
+}
+
+/// How late the kernel may end a sleep of the calling thread, in nanoseconds; gives what held before. Threads inherit it,
+/// so whoever starts some puts it back first. See `PR_SET_TIMERSLACK(2const)`.
+#[cfg(target_os = "linux")]
+pub(crate) fn set_timer_slack(nanos: u64) -> u64 {
+    // SAFETY: validity: integers only; it cannot fail. aliasing: none.
+    let before = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) };
+    // SAFETY: as above.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanos, 0, 0, 0) };
+    u64::try_from(before).unwrap_or(50_000)
+}
+
+/// Not to be had here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn set_timer_slack(_nanos: u64) -> u64 {
+    0
 }
 
 /// The CPU clock of a thread; see [`own_cpu_clock`].

@@ -1,13 +1,13 @@
 //! The task header: one 128-byte slab entry, with room for a small closure and later for its result.
 //!
 //! # Who may touch which field
-//! 1. `state`, `refs`, `join`, `id`, `site`: atomics, anybody who holds a reference or a type-stable pointer.
+//! 1. `state`, `refs`, `join`, `id`, `site`, `spawned_at`: atomics, anybody who holds a reference or a type-stable pointer.
 //! 2. `saved`, `stack`, `link`, `deadline`, the making of `extra`: the **holder**: the run queue or worker that has the task while
 //!    it is `SCHEDULED`, and whoever wins `PARKED -> SCHEDULED` (see `state`).
 //! 3. `storage`: the closure until the first run (the holder's), then the result: the task's until
 //!    `join.complete`, then the join handle's (see `join_word`).
 //!    In `extra`: the cells are the running task's.
-//! 4. `vtable`, `spawned_at`, and in `extra` the name, class and context: written at spawn, read-only while a reference is held.
+//! 4. `vtable`, and in `extra` the name, class and context: written at spawn, read-only while a reference is held.
 //!
 //! Headers are type-stable for the life of the process (see `slab`): a stale pointer to a finished task may be
 //! unparked, which does nothing to a free entry and is a spurious wake-up for a new tenant.
@@ -15,6 +15,7 @@
 use super::Priority;
 use super::bound::{Bound, LIVE};
 use super::join_word::JoinWord;
+use super::place::Place;
 use super::slab;
 use super::state::State;
 use crate::context::Context;
@@ -61,7 +62,7 @@ pub(crate) struct Header {
     pub(crate) join: JoinWord,
     /// The number, and above it the priority, zero for an ordinary one. Zero for an entry that has never been used.
     id: AtomicU64,
-    pub(crate) spawned_at: Cell<&'static Location<'static>>,
+    pub(crate) spawned_at: Place,
     /// What few tasks have; null for most.
     extra: AtomicPtr<Extra>,
     /// No call of this task waits beyond this time (`time::timeout`).
@@ -87,6 +88,8 @@ pub(crate) struct Extra {
     pub(crate) bound: Cell<Option<NonNull<Bound>>>,
     /// Where it has said that it must not park. The running task's alone.
     pub(crate) no_park: Cell<Option<&'static Location<'static>>>,
+    /// How often it was locked to its OS thread and not unlocked. The running task's alone.
+    pub(crate) locks: Cell<u32>,
 }
 
 /// What the header must know of the erased closure.
@@ -192,7 +195,7 @@ impl Header {
             link: Cell::new(None),
             join: JoinWord::new(),
             id: AtomicU64::new(0),
-            spawned_at: Cell::new(Location::caller()),
+            spawned_at: Place::new(Location::caller()),
             extra: AtomicPtr::new(std::ptr::null_mut()),
             deadline: Cell::new(NEVER),
             site: AtomicU64::new(0),
