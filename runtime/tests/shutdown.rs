@@ -223,6 +223,44 @@ fn a_task_that_never_comes_back_is_reported_after_the_grace() {
 }
 
 /// The last owner of a runtime may be one of its own tasks.
+/// A task whose worker comes back after the end is over: who joins it is told then, whether it yields or parks, and with it
+/// the tasks that its worker had in its queue.
+#[test]
+fn who_comes_back_after_the_end_is_given_up_then() {
+    for processors in util::PROCESSORS {
+        for comes_back in [bast::task::yield_now as fn(), park_for_ever] {
+            let runtime = start(
+                bast::Builder::new()
+                    .processors(processors)
+                    .shutdown_grace(Duration::from_millis(1))
+                    .slice(Duration::from_secs(3_600)),
+            );
+            let _watchdog = Watchdog::start(format!("{processors} processors"), Some(runtime.handle()));
+            let (busy, go) = (Gate::new(), Gate::new());
+            let told = (busy.clone(), go.clone());
+            let (tell, heard) = std::sync::mpsc::channel();
+            let late = runtime.spawn(move || {
+                tell.send((0..3).map(|_| bast::spawn(park_for_ever)).collect::<Vec<_>>())
+                    .unwrap();
+                told.0.open();
+                while !told.1.is_open() {
+                    std::hint::spin_loop();
+                }
+                loop {
+                    comes_back();
+                }
+            });
+            busy.wait();
+            drop(runtime);
+            go.open();
+            assert!(late.unwrap().join().unwrap_err().is_shutdown());
+            for queued in heard.recv().unwrap() {
+                assert!(queued.join().unwrap_err().is_shutdown());
+            }
+        }
+    }
+}
+
 #[test]
 fn dropped_by_its_own_task() {
     for processors in util::PROCESSORS {

@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) slab: Pool,
     /// Set under the lock of `lists`.
     pub(crate) closing: AtomicBool,
+    /// The end of the runtime is over, beside workers that are still busy.
+    pub(crate) abandoned: AtomicBool,
     /// A worker ended or fell asleep with its task.
     pub(crate) changed: Event,
     pub(crate) monitor: Monitor,
@@ -120,6 +122,7 @@ impl Shared {
             stacks,
             slab: Pool::new(),
             closing: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             changed: Event::new(),
             monitor: Monitor::new(),
             starved_len: AtomicUsize::new(0),
@@ -447,6 +450,19 @@ impl Shared {
     /// Tasks that wait for a stack now.
     pub(crate) fn starved(&self) -> usize {
         self.starved_len.load(Relaxed)
+    }
+
+    /// Takes what is on the queues of processors that nobody holds; at shutdown, when nobody will again.
+    pub(crate) fn take_left_behind(&self) -> Vec<TaskRef> {
+        let lists = self.lists.lock();
+        let mut tasks = Vec::new();
+        for processor in &lists.processors {
+            // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
+            let queue = &unsafe { processor.as_ref() }.queue;
+            // SAFETY: an idle processor is held by the lock, which we have.
+            tasks.extend(std::iter::from_fn(|| unsafe { queue.pop() }.map(TaskRef)));
+        }
+        tasks
     }
 
     /// Takes all that will never run, at shutdown.

@@ -3,7 +3,7 @@
 //! 1. `closing` is set under the scheduler's lock: no task is spawned from here on.
 //! 2. Every worker is asked to leave its task at the next entry; sleeping workers are woken.
 //! 3. Wait for the workers, and join their threads. A task in user code is waited for, up to the grace period; a worker that sleeps with a
-//!    panicking task on its stack is not.
+//!    panicking task on its stack is not. Who is later gives up the tasks that it had as it leaves.
 //! 4. The monitor ends.
 //! 5. Tasks that never ran are dropped, with their closures; their joiners get an error.
 //! 6. Tasks that ran and have not ended are **leaked**, stack and all: locals on it may be borrowed by others or
@@ -13,7 +13,7 @@
 
 use super::shared::{Shared, pop_idle_worker, wake_sleeper};
 use crate::blocking::handoff::CLOSE;
-use crate::primitive::atomic::{Acquire, SeqCst};
+use crate::primitive::atomic::{Acquire, Release, SeqCst};
 use crate::task::header::TaskRef;
 use crate::task::spawn::give_up;
 use std::collections::HashSet;
@@ -48,6 +48,7 @@ pub(crate) fn shut_down(shared: &Arc<Shared>) {
             shared.config.shutdown_grace
         );
         std::mem::forget(Arc::clone(shared));
+        shared.abandoned.store(true, Release);
         return give_up_beside_busy_workers(shared);
     }
     if shared.workers_count() == 0 {
@@ -87,10 +88,20 @@ pub(crate) fn shut_down(shared: &Arc<Shared>) {
     shared.slab.retire(); // 7
 }
 
-/// Steps 5 and 6 as far as they go while workers may still be at their own queues: for tasks that are parked, or on the
-/// global queue.
+/// A worker leaves, and has let go of everything. If its runtime's end is over, who waits for the tasks that it had is told
+/// now: it has left its processor under the lock that [`shut_down`] takes after it has set `abandoned`, so one of the two
+/// sees what the other did.
+pub(crate) fn worker_leaves(shared: &Shared) {
+    if shared.abandoned.load(Acquire) {
+        give_up_beside_busy_workers(shared);
+    }
+}
+
+/// Steps 5 and 6 as far as they go while workers may still be at their own queues: for tasks that are parked, on the
+/// global queue, or on that of a processor that its worker has left.
 fn give_up_beside_busy_workers(shared: &Shared) {
     let mut tasks = shared.take_queued();
+    tasks.extend(shared.take_left_behind());
     shared.slab.for_each(|task| {
         if task.state.try_hold() {
             tasks.push(task); // ours, as if we had unparked it

@@ -3,6 +3,7 @@
 use super::inside::Inside;
 use super::processor::Processor;
 use super::shared::Shared;
+use super::shutdown::worker_leaves;
 use crate::blocking::handoff::Marking;
 use crate::current;
 use crate::monitor::Notes;
@@ -257,5 +258,6 @@ fn run(shared: Arc<Shared>, index: usize, processor: Option<NonNull<Processor>>,
     inside.leave_home();
     (shared.config.on_worker_stop)();
     current::set_worker(None);
+    worker_leaves(&shared);
     shared.worker_stopped(Some(&worker));
 }
