@@ -56,6 +56,7 @@ impl Runtime {
         crate::chaos::start();
         membarrier::register();
         overflow::install()?;
+        crate::trace::start_from_environment();
         let shared = Shared::new(config)?;
         monitor::start(&shared)?;
         Ok(Runtime { shared })

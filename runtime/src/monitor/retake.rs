@@ -9,6 +9,7 @@ use crate::blocking::handoff::Tenure;
 use crate::primitive::atomic::{AcqRel, Acquire, Relaxed};
 use crate::sched::processor::Processor;
 use crate::sched::shared::Shared;
+use crate::sched::traced;
 use crate::sched::worker::Worker;
 use crate::sys::{membarrier, thread};
 use std::ptr::NonNull;
@@ -75,6 +76,7 @@ pub(super) fn look(shared: &Shared, processor: &Processor, seen: &mut Seen, now:
         let _ = worker
             .holds
             .compare_exchange(pointer.as_ptr(), std::ptr::null_mut(), AcqRel, Relaxed);
+        traced::taken(&worker, processor); // after it is off the worker, before it is another's
         shared.detached.fetch_add(1, Relaxed);
         shared.give_processor(pointer);
     }

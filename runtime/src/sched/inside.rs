@@ -175,10 +175,12 @@ impl Inside {
             .holds
             .store(processor.as_ptr(), crate::primitive::atomic::Release);
         worker.marking.regained();
+        self.trace_hold();
     }
 
     /// Lets go of the processor in hand, to give it to somebody.
     pub(crate) fn let_go(&mut self) -> NonNull<Processor> {
+        self.trace_let_go("processor given away", std::panic::Location::caller());
         let worker = self.worker();
         let processor = worker.processor.take().expect("bast: a processor is in hand");
         worker
@@ -284,6 +286,7 @@ impl Inside {
     fn leave_to(&mut self, settle: Settle, next: Option<TaskRef>) {
         #[cfg(debug_assertions)]
         self.check_thread_locals(settle);
+        self.trace_leave(settle, next);
         let worker = self.worker();
         let task = self.task();
         worker.settle.set(settle);
@@ -312,6 +315,7 @@ impl Inside {
             Settle::Park(task) => {
                 chaos::point(Point::Commit);
                 if task.state.commit_park() == CommitPark::Notified {
+                    super::traced::unblocked(task);
                     self.requeue(task);
                 }
             }
@@ -397,6 +401,7 @@ impl Inside {
     /// away for good.
     pub(crate) fn finish(&mut self) {
         let task = self.task();
+        self.trace_end(task);
         task.state.finish();
         let Some(processor) = self.processor_if_held() else {
             self.shared()
@@ -417,6 +422,7 @@ impl Inside {
         let Some(from) = self.become_runner(task) else {
             self.end_on(task, next)
         };
+        self.trace_start(next);
         let worker = self.worker();
         worker.current.set(next);
         let to = next.map_or(worker.home.get(), |next| next.saved.get());
@@ -450,6 +456,7 @@ impl Inside {
 
     /// Leaves the dead `task` for `next` or for home; the stack we stand on is recycled there.
     fn end_on(&mut self, task: TaskRef, next: Option<TaskRef>) -> ! {
+        self.trace_start(next);
         let worker = self.worker();
         worker.settle.set(Settle::Dead(task));
         worker.current.set(next);
@@ -480,6 +487,7 @@ impl Inside {
         // SAFETY: `from` is the context we stand on, and its task is over.
         unsafe { to.adopt(from) };
         self.processor().counters.stacks_reused.add(1);
+        self.trace_start(Some(fresh));
         self.worker().current.set(Some(fresh));
         self.release(dead);
         true

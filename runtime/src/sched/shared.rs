@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) detached: AtomicU64,
     /// Ended on workers that held no processor.
     pub(crate) finished_foreign: AtomicU64,
+    /// Sets the ids of its tasks apart from those of other runtimes in a trace.
+    pub(super) number: u64,
 }
 
 /// Who idles, and the global queue: all under the scheduler's lock.
@@ -113,7 +115,9 @@ impl Shared {
             spawned_foreign: AtomicU64::new(0),
             detached: AtomicU64::new(0),
             finished_foreign: AtomicU64::new(0),
+            number: crate::trace::add_runtime(),
         });
+        super::traced::add_source(&shared);
         shared
             .lists
             .lock()

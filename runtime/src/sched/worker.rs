@@ -8,7 +8,8 @@ use crate::current;
 use crate::primitive::atomic::{AcqRel, AtomicBool, AtomicPtr, Relaxed};
 use crate::sys::parker::Parker;
 use crate::sys::thread::{self, CpuClock};
-use crate::task::header::TaskRef;
+use crate::task::header::{Header, TaskRef};
+use crate::trace::Pen;
 use bast_netpoll::ReadyList;
 use bast_stack::Saved;
 use std::cell::{Cell, UnsafeCell};
@@ -37,7 +38,7 @@ pub(crate) enum Settle {
 #[repr(align(128))]
 pub(crate) struct Worker {
     pub(crate) marking: Marking,
-    pub(crate) current: Cell<Option<TaskRef>>,
+    pub(crate) current: Current,
     pub(crate) processor: Cell<Option<NonNull<Processor>>>,
     pub(crate) settle: Cell<Settle>,
     pub(crate) home: UnsafeCell<Saved>,
@@ -70,6 +71,24 @@ pub(crate) struct Worker {
     pub(crate) in_poller: AtomicBool,
     /// The processor in hand, for the monitor.
     pub(crate) holds: AtomicPtr<Processor>,
+    pub(crate) pen: Arc<Pen>,
+}
+
+/// The task that runs on a worker, if one does: changed by the worker, and looked at by the start of a trace.
+#[derive(Debug, Default)]
+pub(crate) struct Current(AtomicPtr<Header>);
+
+impl Current {
+    #[inline]
+    pub(crate) fn get(&self) -> Option<TaskRef> {
+        NonNull::new(self.0.load(Relaxed)).map(TaskRef)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, task: Option<TaskRef>) {
+        let task = task.map_or(std::ptr::null_mut(), |task| task.0.as_ptr());
+        self.0.store(task, Relaxed);
+    }
 }
 
 // SAFETY: the cells are touched by the worker's own thread only; everything else is atomics and locks.
@@ -99,7 +118,7 @@ impl Worker {
     fn new(shared: Arc<Shared>) -> Worker {
         Worker {
             marking: Marking::new(),
-            current: Cell::new(None),
+            current: Current::default(),
             processor: Cell::new(None),
             settle: Cell::new(Settle::None),
             home: UnsafeCell::new(Saved::empty()),
@@ -122,6 +141,7 @@ impl Worker {
             handed_searching: AtomicBool::new(false),
             in_poller: AtomicBool::new(false),
             holds: AtomicPtr::new(std::ptr::null_mut()),
+            pen: crate::trace::add_pen(),
         }
     }
 
@@ -210,6 +230,7 @@ fn run(shared: Arc<Shared>, index: usize, processor: Option<NonNull<Processor>>,
     }
     inside.run_tasks();
     inside.leave_home();
+    crate::trace::end_pen(&worker.pen);
     (shared.config.on_worker_stop)();
     current::set_worker(None);
     shared.worker_stopped(Some(&worker));

@@ -9,9 +9,10 @@
 //! its chunk down, and a chunk with no entry outstanding goes to the next runtime that asks.
 
 use super::header::{Header, TaskRef};
-use crate::primitive::atomic::{Acquire, AtomicPtr, Release};
+use crate::primitive::atomic::{AcqRel, Acquire, AtomicPtr, Release};
 use crate::sched::shared::Shared;
 use crate::sys::lock::{Guard, Lock, Rank};
+use crate::trace::{Record, TABLE_LEN, add_table, new_table};
 use std::alloc::{Layout, alloc};
 use std::ptr::NonNull;
 
@@ -39,9 +40,12 @@ struct Chunk {
     /// Entries that hold a header, from an earlier runtime perhaps: they are not written again, because a stale
     /// unpark may be reading one. Under the lock.
     written: usize,
+    /// What the trace knows of the entries; null until it must know something. Never freed.
+    records: AtomicPtr<[Record; TABLE_LEN]>,
 }
 
 const _: () = assert!(size_of::<Chunk>() <= size_of::<Header>());
+const _: () = assert!(CHUNK_ENTRIES <= TABLE_LEN);
 
 /// The process-wide lock and the chunks nobody uses.
 static SPARE: Lock<Spare> = Lock::new(Rank::Slab, Spare { chunks: Vec::new() });
@@ -271,6 +275,7 @@ fn grab(spare: &mut Spare) -> Option<NonNull<Chunk>> {
             orphans: 0,
             used: 1,
             written: 1,
+            records: AtomicPtr::new(std::ptr::null_mut()),
         };
         // SAFETY: validity: aligned to a chunk, inside the allocation. aliasing: fresh memory.
         unsafe { chunk.write(head) };
@@ -306,6 +311,36 @@ pub(crate) fn runtime_of(entry: NonNull<Header>) -> Option<NonNull<Shared>> {
     // that a holder of the lock may change the other fields meanwhile.
     let runtime = unsafe { &(*chunk.as_ptr()).runtime };
     NonNull::new(runtime.load(Acquire))
+}
+
+/// What the trace knows of an entry.
+pub(crate) fn record_of(entry: NonNull<Header>) -> &'static Record {
+    let chunk = chunk_of(entry);
+    // SAFETY: validity: chunks are never unmapped. aliasing: as in `runtime_of`.
+    let records = unsafe { &(*chunk.as_ptr()).records };
+    let index = (entry.as_ptr() as usize - chunk.as_ptr() as usize) / size_of::<Header>();
+    // SAFETY: validity: null, or a table that is never freed. aliasing: shared borrows of atomics only.
+    let table = unsafe { records.load(Acquire).as_ref() }.unwrap_or_else(|| make_records(records));
+    &table[index]
+}
+
+#[cold]
+fn make_records(place: &AtomicPtr<[Record; TABLE_LEN]>) -> &'static [Record; TABLE_LEN] {
+    let table = new_table();
+    let pointer = std::ptr::from_ref(table).cast_mut();
+    // Release: publishes the table. Acquire: another thread has made one.
+    match place.compare_exchange(std::ptr::null_mut(), pointer, AcqRel, Acquire) {
+        Ok(_) => {
+            add_table(table);
+            table
+        }
+        Err(other) => {
+            // SAFETY: validity: it came from `Box::leak` above. aliasing: nobody else has seen it.
+            drop(unsafe { Box::from_raw(pointer) });
+            // SAFETY: validity: a table that is never freed. aliasing: shared borrows of atomics only.
+            unsafe { &*other }
+        }
+    }
 }
 
 /// Gives back an entry whose last reference is gone, from a thread that holds no processor of its runtime.
