@@ -30,6 +30,7 @@ pub(super) mod kind {
     pub(crate) const PROC_STEAL: u8 = 12;
     pub(crate) const PROC_STATUS: u8 = 13;
     pub(crate) const GO_CREATE: u8 = 14;
+    pub(crate) const GO_CREATE_SYSCALL: u8 = 15;
     pub(crate) const GO_START: u8 = 16;
     pub(crate) const GO_DESTROY: u8 = 17;
     pub(crate) const GO_DESTROY_SYSCALL: u8 = 18;
@@ -45,6 +46,7 @@ pub(super) mod kind {
     pub(crate) const USER_REGION_BEGIN: u8 = 42;
     pub(crate) const USER_REGION_END: u8 = 43;
     pub(crate) const USER_LOG: u8 = 44;
+    pub(crate) const GO_CREATE_BLOCKED: u8 = 47;
     pub(crate) const GO_STATUS_STACK: u8 = 48;
     pub(crate) const SYNC: u8 = 50;
     pub(crate) const CLOCK_SNAPSHOT: u8 = 51;
@@ -86,7 +88,7 @@ impl Batch {
 /// Appends records of a table in as many batches as they need.
 pub(super) fn table<T>(
     to: &mut Vec<u8>,
-    generation: u64,
+    (generation, base): (u64, u64),
     kind: u8,
     records: impl IntoIterator<Item = T>,
     mut append: impl FnMut(&mut Vec<u8>, T),
@@ -94,7 +96,7 @@ pub(super) fn table<T>(
     let mut batch = Batch {
         generation,
         thread: NONE,
-        base: 1,
+        base,
         payload: vec![kind],
     };
     for record in records {

@@ -1,6 +1,7 @@
 //! The execution trace, in Go's format.
 
 mod encode;
+mod flight;
 mod gate;
 mod marks;
 mod name;
@@ -12,6 +13,7 @@ mod session;
 mod tables;
 mod user;
 
+pub use flight::{FlightRecorder, Recording};
 pub use marks::{UserTask, log, region, task};
 pub(crate) use pen::{Ink, Leave, Pen, Subject};
 pub(crate) use record::{ProcRecord, Record};

@@ -270,15 +270,19 @@ impl Ink {
         if self.generation == session::first() {
             return Some(self.tell(task.record, implied));
         }
-        Some(self.create(task.record, 0))
+        Some(self.create(task.record, RUNNABLE, 0))
     }
 
-    fn create(&mut self, record: &Record, stack: u32) -> Known {
+    fn create(&mut self, record: &Record, state: u64, stack: u32) -> Known {
         let root = u64::from(record.root());
-        self.put(kind::GO_CREATE, &[record.id(), root, u64::from(stack)]);
+        let kind = match state {
+            WAITING => kind::GO_CREATE_BLOCKED,
+            _ => kind::GO_CREATE,
+        };
+        self.put(kind, &[record.id(), root, u64::from(stack)]);
         let known = Known {
             generation: self.generation,
-            state: RUNNABLE,
+            state,
             sequence: 0,
         };
         record.set(known);
@@ -393,7 +397,7 @@ impl Ink {
         task.record.name(task.id, root);
         let own = self.task.map_or(0, |own| own.record.root());
         let stack = self.cache.stack("spawn", task.spawned, own);
-        self.create(task.record, stack);
+        self.create(task.record, RUNNABLE, stack);
     }
 
     /// The task runs on the thread now.
@@ -516,13 +520,22 @@ impl Ink {
         let Some(task) = task else { return };
         let record = task.record;
         let state = if processor.is_some() { RUNNING } else { SYSCALL };
-        if self.generation != session::first() {
+        if self.generation != session::first() && processor.is_some() {
             return self.starts(task);
         }
         if record.claim(session::base()) {
             let root = self.cache.root(task.entry, task.spawned);
             record.name(task.id, root);
-            self.tell(record, state);
+            if self.generation == session::first() {
+                self.tell(record, state);
+            } else {
+                self.put(kind::GO_CREATE_SYSCALL, &[task.id]); // the one way without a processor
+                record.set(Known {
+                    generation: self.generation,
+                    state,
+                    sequence: 0,
+                });
+            }
             self.task = Some(Own {
                 record,
                 syscall: state == SYSCALL,
@@ -535,15 +548,17 @@ impl Ink {
         record.claim(session::base())
     }
 
-    /// The same for a task that runs nowhere. The caller has claimed its record.
+    /// The same for a task that runs nowhere. The caller has claimed its record, and writes for no worker.
     pub(crate) fn found_waiting(&mut self, task: &Subject<'_>, waits: bool) {
         let root = self.cache.root(task.entry, task.spawned);
         task.record.name(task.id, root);
         if self.generation == session::first() {
             self.tell(task.record, if waits { WAITING } else { RUNNABLE });
-        } else {
-            self.create(task.record, 0);
+            return;
         }
+        self.hold(Some(super::registry::outside().processor));
+        self.create(task.record, if waits { WAITING } else { RUNNABLE }, 0);
+        self.let_go("", task.spawned);
     }
 
     // ---- annotations ----

@@ -245,7 +245,7 @@ impl Closer {
         let next = if stop || pause { 0 } else { self.generation };
         let mut bytes = std::mem::replace(&mut self.opening, sync_batch(self.generation));
         GATE.set(next);
-        self.since = clock::now();
+        let began = std::mem::replace(&mut self.since, clock::now());
         if next != 0 {
             open(0);
         }
@@ -259,7 +259,7 @@ impl Closer {
         registry::forget(pens);
         collect(closed, &mut bytes);
         tell_rest(closed, &mut bytes);
-        tables::append_to(&mut bytes, closed);
+        tables::append_to(&mut bytes, closed, began / UNIT_NANOS);
         bytes.push(kind::END_OF_GENERATION);
         if GIVEN_UP.load(Acquire) {
             self.sink.lost();

@@ -109,17 +109,24 @@ pub(super) fn passing(generation: u64, text: &str) -> u64 {
 }
 
 /// The stack of an entry function alone.
-fn root_of(entry: &str, spawned: &Location<'_>) -> u32 {
-    let name = super::name::readable(entry);
+fn root_of(entry: &str, spawned: &Location<'static>) -> u32 {
+    let mut name = super::name::readable(entry);
+    if name.contains("fn(") {
+        name = format!("{name} ({}:{})", file_name(spawned), spawned.line()).into(); // all that is known of a pointer
+    }
     let mut tables = tables().lock();
     let frame = tables.frame(&name, spawned);
     tables.stacks.of((0, frame))
 }
 
+/// The file without its directories.
+fn file_name<'a>(at: &Location<'a>) -> &'a str {
+    at.file().rsplit(['/', '\\']).next().unwrap_or_default()
+}
+
 /// `root`, which may be 0 for none, with the call of `what` at a place on top.
-fn stack_of(what: &str, at: &Location<'_>, root: u32) -> u32 {
-    let file = at.file().rsplit(['/', '\\']).next().unwrap_or_default();
-    let function = format!("{what} ({file}:{})", at.line());
+fn stack_of(what: &str, at: &Location<'static>, root: u32) -> u32 {
+    let function = format!("{what} ({}:{})", file_name(at), at.line());
     let mut tables = tables().lock();
     let leaf = tables.frame(&function, at);
     let root = match root {
@@ -172,8 +179,8 @@ impl Cache {
     }
 }
 
-/// Appends the tables as `generation` needs them.
-pub(super) fn append_to(to: &mut Vec<u8>, generation: u64) {
+/// Appends the tables as `generation`, which began at `base`, needs them.
+pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64) {
     let mut tables = tables().lock();
     let passing: Vec<_> = tables
         .passing
@@ -182,21 +189,27 @@ pub(super) fn append_to(to: &mut Vec<u8>, generation: u64) {
         .collect();
     let frames = &tables.frames.values;
     let pairs = (1_u64..).zip(&tables.stacks.values);
-    table(to, generation, kind::STACKS, pairs, |to, (id, &(leaf, root))| {
-        to.push(kind::STACK);
-        number(to, id);
-        number(to, if leaf == 0 { 1 } else { 2 });
-        for frame in [leaf, root].into_iter().filter(|&frame| frame != 0) {
-            let (function, file, line) = frames[frame as usize - 1];
-            number(to, PC_FROM + u64::from(frame) * PC_STEP);
-            number(to, u64::from(function));
-            number(to, u64::from(file));
-            number(to, u64::from(line));
-        }
-    });
+    table(
+        to,
+        (generation, base),
+        kind::STACKS,
+        pairs,
+        |to, (id, &(leaf, root))| {
+            to.push(kind::STACK);
+            number(to, id);
+            number(to, if leaf == 0 { 1 } else { 2 });
+            for frame in [leaf, root].into_iter().filter(|&frame| frame != 0) {
+                let (function, file, line) = frames[frame as usize - 1];
+                number(to, PC_FROM + u64::from(frame) * PC_STEP);
+                number(to, u64::from(function));
+                number(to, u64::from(file));
+                number(to, u64::from(line));
+            }
+        },
+    );
     let lasting = (1_u64..).zip(&tables.strings.values);
     let all = lasting.chain(passing.iter().map(|(_, id, text)| (*id, text)));
-    table(to, generation, kind::STRINGS, all, |to, (id, text)| {
+    table(to, (generation, base), kind::STRINGS, all, |to, (id, text)| {
         to.push(kind::STRING);
         number(to, id);
         number(to, text.len() as u64);

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 const STACK_BYTES: usize = 256 << 10;
 
 /// Why a trace did not begin, or could not be written.
-fn busy() -> io::Error {
+pub(super) fn busy() -> io::Error {
     io::Error::new(
         io::ErrorKind::ResourceBusy,
         "a trace of this process is running already",

@@ -376,3 +376,27 @@ pub(crate) fn slow_writer(file: &Path) -> io::Result<()> {
         Ok(())
     })
 }
+
+/// Snapshots of a flight recorder, the last when a task panics: FILE.0, FILE.1, FILE.
+pub(crate) fn flight(file: &Path) -> io::Result<()> {
+    let recorder = bast::trace::FlightRecorder::new()
+        .age(Duration::from_secs(2))
+        .start()?;
+    recorder.snapshot_on_panic(file);
+    let named = |turn: &str| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(turn);
+        name
+    };
+    beside_load(|| {
+        thread::sleep(Duration::from_millis(300));
+        recorder.snapshot(File::create(named(".0"))?)?;
+        thread::sleep(Duration::from_millis(4000));
+        let late =
+            recorder.snapshot_if_late(Duration::from_secs(1), Duration::from_millis(1), named(".1"))?;
+        assert!(late, "it was the first to be late");
+        let panicked = on_runtime(1, || spawn(|| panic!("as planned")).join().is_err())?;
+        assert!(panicked, "it was to panic");
+        Ok(())
+    })
+}

@@ -80,6 +80,10 @@ const LOADS: &[Load] = &[
         run: |file| traced(file, 3, || loads::soak(5)),
     },
     Load {
+        name: "flight",
+        run: loads::flight,
+    },
+    Load {
         name: "truth",
         run: truth::all,
     },
