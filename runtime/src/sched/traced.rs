@@ -97,7 +97,7 @@ fn unblocked_traced(task: TaskRef) {
 pub(crate) fn given_up(task: TaskRef) {
     if trace::on() {
         let task = subject_of(task);
-        trace::outside(|ink| ink.ended(&task));
+        trace::outside(|ink| _ = ink.ended(&task));
     }
 }
 
@@ -225,10 +225,13 @@ impl Inside {
     fn trace_end_cold(&self, task: TaskRef) {
         let task = subject(task, self.number());
         let worker = self.worker();
-        worker.pen.write(|ink| {
+        let said = worker.pen.write(|ink| {
             ink.hold(held(worker));
-            ink.ended(&task);
+            ink.ended(&task)
         });
+        if said == Some(false) {
+            trace::outside(|ink| _ = ink.ended(&task));
+        }
     }
 
     /// Writes about the running task.

@@ -492,13 +492,16 @@ impl Ink {
         task.record.set(known);
     }
 
-    /// The task on the thread is over.
-    pub(crate) fn ended(&mut self, task: &Subject<'_>) {
+    /// The task on the thread is over. False: it could not be said, as the reader takes the task for one that does not run,
+    /// and the thread has no processor to start it with.
+    pub(crate) fn ended(&mut self, task: &Subject<'_>) -> bool {
         let runs = self.task.is_some_and(|own| std::ptr::eq(own.record, task.record));
         if !runs || self.processor.is_some() {
             self.starts(task); // most often it runs already
         }
-        let Some(own) = self.task.take() else { return };
+        let Some(own) = self.task.take() else {
+            return false;
+        };
         let kind = if own.syscall {
             kind::GO_DESTROY_SYSCALL
         } else {
@@ -509,6 +512,7 @@ impl Ink {
             state: NOBODY,
             ..own.record.known()
         });
+        true
     }
 
     /// The task of the thread runs, and the thread holds `processor`: what a trace's start found.
