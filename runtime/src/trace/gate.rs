@@ -160,8 +160,7 @@ impl<T> Sheet<T> {
 
     #[inline]
     fn with<R>(&self, body: impl FnOnce(&mut Page<T>) -> R) -> R {
-        // Acquire: pairs with the unlock of whoever wrote before.
-        if self.taken.swap(true, Acquire) {
+        if !self.try_take() {
             self.wait();
         }
         // SAFETY: validity: our own cell. aliasing: under the lock, which is ours until the store below.
@@ -170,10 +169,16 @@ impl<T> Sheet<T> {
         result
     }
 
+    #[inline(always)]
+    fn try_take(&self) -> bool {
+        // Acquire: pairs with the unlock of whoever wrote before.
+        self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()
+    }
+
     #[cold]
     fn wait(&self) {
         let mut spins = 0;
-        while self.taken.swap(true, Acquire) {
+        while !self.try_take() {
             spins += 1;
             if spins < SPINS {
                 spin_loop();

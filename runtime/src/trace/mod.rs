@@ -1,7 +1,35 @@
-//! The execution trace, in Go's format.
+//! The execution trace, in Go's format, for Go's tools; [the guide](crate::guide::tracing) says how to use it.
+//!
+//! # Goal
+//! See what the scheduler did to each task, with tools that people know, on programs in production: at a cost that allows to
+//! leave it on, at no cost that can be measured while it is off, and never with a trace that the tools reject.
+//!
+//! # Rejected ways
+//! *A format of our own*: nobody has a viewer for it. *A lock-free ring a worker, sorted afterwards*: Go's format has its own
+//! means to put events of several threads in order, numbers drawn by who owns what changes, and the scheduler knows who that
+//! is. *To stop all workers at the start and at each generation*: tasks in user code cannot be stopped.
+//!
+//! # Chosen way
+//! | file | what |
+//! |---|---|
+//! | `gate` | the protocol: who writes into which generation; a model in `loom-tests` |
+//! | `pen`, `found` | what a thread writes: from what the reader knows to what has happened |
+//! | `record` | what the reader knows of each task and processor |
+//! | `tables`, `name`, `encode` | stacks by `#[track_caller]`, readable names, bytes |
+//! | `session` | the start, which finds out what everybody does; generations; the end |
+//! | `outbox`, `flight` | where generations go |
+//! | `registry` | all that can be in a trace |
+//! | `user`, `marks` | the interface |
+//!
+//! The scheduler's side is `sched/traced`. Facts on the format: Go's `internal/trace` and `runtime/trace*.go`.
+//!
+//! # Several runtimes
+//! A trace is of the process. Tasks of the nth runtime have its number in the upper bits of their ids; processors are numbered
+//! through, and those of a runtime that has ended go to the next one; threads have the system's numbers.
 
 mod encode;
 mod flight;
+mod found;
 mod gate;
 mod marks;
 mod name;

@@ -63,26 +63,26 @@ pub(crate) struct Pen(Sheet<Ink>);
 /// The content of a sheet.
 #[derive(Debug)]
 pub(crate) struct Ink {
-    thread: u64,
-    generation: u64,
+    pub(super) thread: u64,
+    pub(super) generation: u64,
     /// In units.
     now: u64,
     last: u64,
     batch_base: u64,
     batch: Vec<u8>,
-    processor: Option<&'static ProcRecord>,
-    task: Option<Own>,
+    pub(super) processor: Option<&'static ProcRecord>,
+    pub(super) task: Option<Own>,
     /// Nothing was written since the trace began.
-    fresh: bool,
-    cache: Cache,
+    pub(super) fresh: bool,
+    pub(super) cache: Cache,
 }
 
 /// The task on the thread, as far as the reader knows.
 #[derive(Clone, Copy, Debug)]
-struct Own {
-    record: &'static Record,
+pub(super) struct Own {
+    pub(super) record: &'static Record,
     /// Without a processor.
-    syscall: bool,
+    pub(super) syscall: bool,
 }
 
 impl Pen {
@@ -163,7 +163,7 @@ impl Ink {
 
     // ---- bytes ----
 
-    fn put(&mut self, kind: u8, arguments: &[u64]) {
+    pub(super) fn put(&mut self, kind: u8, arguments: &[u64]) {
         if self.batch.len() + EVENT_MAX > BATCH_MAX {
             self.hand_over();
         }
@@ -197,7 +197,7 @@ impl Ink {
     // ---- statuses ----
 
     /// Of the thread's own processor and task.
-    fn tell_own(&mut self) {
+    pub(super) fn tell_own(&mut self) {
         let generation = self.generation;
         if let Some(processor) = self.processor
             && processor.known().generation < generation
@@ -217,7 +217,7 @@ impl Ink {
         }
     }
 
-    fn tell(&mut self, record: &Record, state: u64) -> Known {
+    pub(super) fn tell(&mut self, record: &Record, state: u64) -> Known {
         let here = matches!(state, RUNNING | SYSCALL);
         let thread = if here { self.thread } else { NONE };
         let root = u64::from(record.root());
@@ -233,7 +233,7 @@ impl Ink {
 
     /// What the reader knows of a task that is the caller's, once it has been told what it must know; `implied` is the
     /// state that the task is in if nothing is known. None: nothing can be told now.
-    fn meet(&mut self, task: &Subject<'_>, implied: u64) -> Option<Known> {
+    pub(super) fn meet(&mut self, task: &Subject<'_>, implied: u64) -> Option<Known> {
         let record = task.record;
         let mut known = record.known();
         if known.generation < session::base() && !record.claim(session::base()) {
@@ -273,7 +273,7 @@ impl Ink {
         Some(self.create(task.record, RUNNABLE, 0))
     }
 
-    fn create(&mut self, record: &Record, state: u64, stack: u32) -> Known {
+    pub(super) fn create(&mut self, record: &Record, state: u64, stack: u32) -> Known {
         let root = u64::from(record.root());
         let kind = match state {
             WAITING => kind::GO_CREATE_BLOCKED,
@@ -341,7 +341,7 @@ impl Ink {
     }
 
     /// The thread's processor goes; the task, if it runs one, goes on without. `stolen`: the monitor took it.
-    fn lose(&mut self, stolen: bool, what: &'static str, at: &'static Location<'static>) {
+    pub(super) fn lose(&mut self, stolen: bool, what: &'static str, at: &'static Location<'static>) {
         let Some(processor) = self.processor.take() else {
             return;
         };
@@ -513,141 +513,5 @@ impl Ink {
             ..own.record.known()
         });
         true
-    }
-
-    /// The task of the thread runs, and the thread holds `processor`: what a trace's start found.
-    pub(crate) fn found(&mut self, processor: Option<&'static ProcRecord>, task: Option<&Subject<'_>>) {
-        if !self.fresh {
-            return; // the thread has told more
-        }
-        self.hold(processor);
-        let Some(task) = task else { return };
-        let record = task.record;
-        let state = if processor.is_some() { RUNNING } else { SYSCALL };
-        if self.generation != session::first() && processor.is_some() {
-            return self.starts(task);
-        }
-        if record.claim(session::base()) {
-            let root = self.cache.root(task.entry, task.spawned);
-            record.name(task.id, root);
-            if self.generation == session::first() {
-                self.tell(record, state);
-            } else {
-                self.put(kind::GO_CREATE_SYSCALL, &[task.id]); // the one way without a processor
-                record.set(Known {
-                    generation: self.generation,
-                    state,
-                    sequence: 0,
-                });
-            }
-            self.task = Some(Own {
-                record,
-                syscall: state == SYSCALL,
-            });
-        }
-    }
-
-    /// Takes the record of a task that was not told of since the trace began.
-    pub(crate) fn claim(&self, record: &Record) -> bool {
-        record.claim(session::base())
-    }
-
-    /// The same for a task that runs nowhere. The caller has claimed its record, and writes for no worker.
-    pub(crate) fn found_waiting(&mut self, task: &Subject<'_>, waits: bool) {
-        let root = self.cache.root(task.entry, task.spawned);
-        task.record.name(task.id, root);
-        if self.generation == session::first() {
-            self.tell(task.record, if waits { WAITING } else { RUNNABLE });
-            return;
-        }
-        self.hold(Some(super::registry::outside().processor));
-        self.create(task.record, if waits { WAITING } else { RUNNABLE }, 0);
-        self.let_go("", task.spawned);
-    }
-
-    // ---- annotations ----
-
-    /// An event of the task on the thread: `kind` with `arguments` and the stack of a call.
-    pub(super) fn annotate(
-        &mut self,
-        kind: u8,
-        arguments: &[u64],
-        what: &'static str,
-        at: &'static Location<'static>,
-    ) -> bool {
-        self.tell_own();
-        let Some(own) = self.task.filter(|own| !own.syscall) else {
-            return false;
-        };
-        let stack = self.cache.stack(what, at, own.record.root());
-        let mut all = [0; 5];
-        all[..arguments.len()].copy_from_slice(arguments);
-        all[arguments.len()] = u64::from(stack);
-        self.put(kind, &all[..=arguments.len()]);
-        true
-    }
-
-    /// The number of processors, said by `task`, which is started for it on `processor`.
-    pub(super) fn processors_are(
-        &mut self,
-        count: u64,
-        task: &Subject<'_>,
-        processor: &'static ProcRecord,
-        lost: u64,
-    ) {
-        self.hold(Some(processor));
-        if self.meet(task, WAITING).is_none() {
-            return;
-        }
-        self.starts(task);
-        self.annotate(kind::PROCS_CHANGE, &[count], "trace", task.spawned);
-        if lost > 0 {
-            let text = format!("{lost} generations were not written, as the writer could not keep up");
-            let key = u64::from(self.cache.string("lost"));
-            let text = tables::passing(self.generation, &text);
-            self.annotate(kind::USER_LOG, &[0, key, text], "trace", task.spawned);
-        }
-        self.leaves(Leave::Block("system goroutine wait", "trace", task.spawned));
-        self.let_go("", task.spawned);
-    }
-
-    /// A task of which the reader knows is over, wherever it was. The thread holds a processor, and no task.
-    pub(super) fn bury(&mut self, record: &Record) {
-        let mut known = record.known();
-        if !matches!(known.state, RUNNABLE | WAITING) {
-            return;
-        }
-        if known.generation < self.generation {
-            known = self.tell(record, known.state);
-        }
-        if known.state == WAITING {
-            known.sequence += 1;
-            self.put(kind::GO_UNBLOCK, &[record.id(), known.sequence, 0]);
-        }
-        known.sequence += 1;
-        self.put(kind::GO_START, &[record.id(), known.sequence]);
-        self.put(kind::GO_DESTROY, &[]);
-        known.state = NOBODY;
-        record.set(known);
-    }
-
-    /// Takes everything from the thread, so that the reader sees it idle with no task.
-    pub(super) fn strip(&mut self) {
-        self.tell_own();
-        if let Some(own) = self.task.take() {
-            self.put(
-                if own.syscall {
-                    kind::GO_DESTROY_SYSCALL
-                } else {
-                    kind::GO_DESTROY
-                },
-                &[],
-            );
-            own.record.set(Known {
-                state: NOBODY,
-                ..own.record.known()
-            });
-        }
-        self.lose(false, "", Location::caller());
     }
 }

@@ -138,7 +138,10 @@ fn stack_of(what: &str, at: &Location<'static>, root: u32) -> u32 {
 
 /// A sheet's memory of numbers.
 #[derive(Debug)]
-pub(super) struct Cache(Box<[((usize, usize, u32), u32)]>);
+pub(super) struct Cache(Box<[(Key, u32)]>);
+
+/// Two addresses, and a number that tells apart what has the same.
+type Key = (usize, usize, u32);
 
 impl Cache {
     pub(super) fn new() -> Cache {
@@ -150,7 +153,7 @@ impl Cache {
     }
 
     #[inline]
-    fn get(&mut self, key: (usize, usize, u32), make: impl FnOnce() -> u32) -> u32 {
+    fn get(&mut self, key: Key, make: impl FnOnce() -> u32) -> u32 {
         let mixed = key.0 ^ key.1.rotate_left(7) ^ (key.2 as usize).wrapping_mul(0x9e37);
         let place = &mut self.0[(mixed ^ mixed >> 7 ^ mixed >> 14) % PLACES];
         if place.0 != key {

@@ -64,9 +64,12 @@ fn echo_of(connections: usize, times: usize) {
     server.join().expect("server");
 }
 
+/// Both ends of a channel.
+type Ends = (Sender<u64>, Receiver<u64>);
+
 /// Every flavour, many to many, and select over them.
 pub(crate) fn channels() {
-    let flavours: [fn() -> (Sender<u64>, Receiver<u64>); 3] = [|| bounded(8), rendezvous, unbounded];
+    let flavours: [fn() -> Ends; 3] = [|| bounded(8), rendezvous, unbounded];
     for make in flavours {
         let (sender, receiver) = make();
         let senders = (0..4).map(|_| {
