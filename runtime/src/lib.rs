@@ -86,6 +86,8 @@ mod task_local;
 #[cfg_attr(bast_loom, path = "time/on_loom.rs")]
 pub mod time;
 #[cfg(not(bast_loom))]
+pub mod trace;
+#[cfg(not(bast_loom))]
 mod util;
 
 pub use sync::block_on::block_on;

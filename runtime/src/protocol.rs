@@ -3,6 +3,8 @@
 
 #[path = "task/bound.rs"]
 pub mod bound;
+#[path = "trace/gate.rs"]
+pub mod gate;
 #[path = "blocking/handoff.rs"]
 pub mod handoff;
 #[path = "preempt/hold.rs"]

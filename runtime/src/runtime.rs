@@ -61,6 +61,7 @@ impl Runtime {
         if config.strict_parallelism {
             signal::install(config.preempt_signal)?;
         }
+        crate::trace::start_from_environment();
         let shared = Shared::new(config)?;
         monitor::start(&shared)?;
         Ok(Runtime { shared })

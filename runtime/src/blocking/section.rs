@@ -1,6 +1,7 @@
 //! The section around a call that blocks.
 
 use crate::sched::inside::Inside;
+use std::panic::Location;
 
 /// Runs `f`, which may block the thread (a file, a lock of std, foreign code), without holding up other tasks: the
 /// worker's processor goes to another worker for the time.
@@ -14,11 +15,12 @@ use crate::sched::inside::Inside;
 /// # let _ = text;
 /// # }) }
 /// ```
+#[track_caller]
 pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
     let Some(mut inside) = Inside::enter() else {
         return f();
     };
-    inside.hand_off();
+    inside.hand_off(Location::caller());
     drop(inside);
     let result = f();
     // A panic in `f` skips this; then the next call into bast regains the processor.
@@ -28,7 +30,8 @@ pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
 
 impl Inside {
     /// Gives the processor to whoever can use it. The next entry regains one.
-    fn hand_off(&mut self) {
+    fn hand_off(&mut self, at: &'static Location<'static>) {
+        self.trace_blocking(at);
         self.processor().counters.handoffs.add(1);
         let processor = self.let_go();
         self.shared().give_processor(processor);

@@ -10,3 +10,9 @@ pub mod blocking {
 pub mod checking {
     #![doc = include_str!("checking.md")]
 }
+
+/// Execution traces.
+#[cfg(not(bast_loom))]
+pub mod tracing {
+    #![doc = include_str!("tracing.md")]
+}

@@ -14,6 +14,7 @@ use crate::blocking::handoff::Tenure;
 use crate::primitive::atomic::{AcqRel, Acquire, Relaxed};
 use crate::sched::processor::Processor;
 use crate::sched::shared::Shared;
+use crate::sched::traced;
 use crate::sched::worker::Worker;
 use crate::sys::{membarrier, thread};
 use std::ptr::NonNull;
@@ -180,6 +181,7 @@ fn take(
     let _ = worker
         .holds
         .compare_exchange(pointer.as_ptr(), std::ptr::null_mut(), AcqRel, Relaxed);
+    traced::taken(worker, processor); // after it is off the worker, before it is another's
     shared.detached.fetch_add(1, Relaxed);
     before(worker);
     shared.give_processor(pointer);

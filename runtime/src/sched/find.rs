@@ -22,6 +22,7 @@ impl Inside {
     /// The worker's loop. Returns when the runtime closes.
     pub(crate) fn run_tasks(&mut self) {
         while let Some(task) = self.find() {
+            self.trace_start(Some(task));
             let worker = self.worker();
             worker.current.set(Some(task));
             // SAFETY: validity: `home` is ours; the task was popped from a queue, so its saved registers are whole
@@ -140,6 +141,7 @@ impl Inside {
             let more = timers.expire(now, |task| {
                 fired += 1;
                 if task.state.unpark() == Unpark::Enqueue {
+                    super::traced::unblocked(task);
                     self.push_back(task);
                 }
             });
@@ -412,6 +414,7 @@ impl Inside {
         }
         let task = self.task();
         if std::thread::panicking() || task.is_tied() {
+            self.trace_leave(Settle::Global(task), None);
             self.while_bound(task, |inside| {
                 shared.inject(task);
                 inside.sleep_bound();

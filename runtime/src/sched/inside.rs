@@ -166,10 +166,12 @@ impl Inside {
             .holds
             .store(processor.as_ptr(), crate::primitive::atomic::Release);
         worker.marking.regained();
+        self.trace_hold();
     }
 
     /// Lets go of the processor in hand, to give it to somebody.
     pub(crate) fn let_go(&mut self) -> NonNull<Processor> {
+        self.trace_let_go("processor given away", std::panic::Location::caller());
         let worker = self.worker();
         let processor = worker.processor.take().expect("bast: a processor is in hand");
         worker
@@ -275,6 +277,7 @@ impl Inside {
     pub(super) fn leave_to(&mut self, settle: Settle, next: Option<TaskRef>) {
         #[cfg(debug_assertions)]
         self.check_thread_locals(settle);
+        self.trace_leave(settle, next);
         let worker = self.worker();
         let task = self.task();
         worker.settle.set(settle);
@@ -303,6 +306,7 @@ impl Inside {
             Settle::Park(task) => {
                 chaos::point(Point::Commit);
                 if task.state.commit_park() == CommitPark::Notified {
+                    super::traced::unblocked(task);
                     self.requeue(task);
                 }
             }
@@ -403,6 +407,7 @@ impl Inside {
     /// away for good.
     pub(crate) fn finish(&mut self) {
         let task = self.task();
+        self.trace_end(task);
         task.state.finish();
         let locked = self.worker().locked.get();
         let Some(processor) = self.processor_if_held() else {
@@ -427,6 +432,7 @@ impl Inside {
         let Some(from) = self.become_runner(task) else {
             self.end_on(task, next)
         };
+        self.trace_start(next);
         let worker = self.worker();
         worker.current.set(next);
         let to = next.map_or(worker.home.get(), |next| next.saved.get());
@@ -460,6 +466,7 @@ impl Inside {
 
     /// Leaves the dead `task` for `next` or for home; the stack we stand on is recycled there.
     fn end_on(&mut self, task: TaskRef, next: Option<TaskRef>) -> ! {
+        self.trace_start(next);
         let worker = self.worker();
         worker.settle.set(Settle::Dead(task));
         worker.current.set(next);
@@ -490,6 +497,7 @@ impl Inside {
         // SAFETY: `from` is the context we stand on, and its task is over.
         unsafe { to.adopt(from) };
         self.processor().counters.stacks_reused.add(1);
+        self.trace_start(Some(fresh));
         self.worker().current.set(Some(fresh));
         self.release(dead);
         true

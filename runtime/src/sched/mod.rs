@@ -37,5 +37,6 @@ pub(crate) mod shared;
 pub(crate) mod shutdown;
 #[cfg(debug_assertions)]
 mod tls_check;
+pub(crate) mod traced;
 pub(crate) mod wait;
 pub(crate) mod worker;

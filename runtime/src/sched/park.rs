@@ -53,10 +53,12 @@ impl Inside {
     /// locks. So the worker sleeps with the task on its stack and its processor goes to another worker.
     #[cold]
     fn park_on_worker(&mut self, task: TaskRef) {
+        self.trace_leave(Settle::Park(task), None);
         self.while_bound(task, |inside| {
             let processor = inside.let_go();
             inside.shared().give_processor(processor);
             if task.state.commit_park() == CommitPark::Notified {
+                super::traced::unblocked(task);
                 inside.shared().inject(task);
             }
             inside.sleep_bound();
@@ -75,6 +77,7 @@ pub(crate) fn unpark(task: TaskRef) {
 
 /// Puts a task that has just become the caller's on a run queue: the local one if this worker is of its runtime.
 pub(super) fn enqueue(task: TaskRef, inside: Option<&mut Inside>) {
+    super::traced::unblocked(task);
     match inside {
         Some(inside) if task.belongs_to(inside.shared()) => {
             if inside.processor_if_held().is_some() {

@@ -12,6 +12,7 @@ use crate::primitive::atomic::{AtomicU32, AtomicU64, Relaxed};
 use crate::task::header::Header;
 use crate::task::slab::FreeList;
 use crate::time::heap::Timers;
+use crate::trace::ProcRecord;
 use crate::util::rng::Rng;
 use bast_stack::{HotCache, Saved, Stack, StackClass};
 use crossbeam_utils::CachePadded;
@@ -24,6 +25,7 @@ const HOT_STACKS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Processor {
     pub(crate) index: usize,
+    pub(crate) trace: &'static ProcRecord,
     pub(crate) queue: CachePadded<LocalQueue<Header>>,
     pub(crate) timers: CachePadded<Timers>,
     /// Rounds of picking the next task, by the holder; the monitor compares it.
@@ -70,6 +72,7 @@ impl Processor {
     pub(crate) fn new(index: usize, class: StackClass, seed: u64) -> Processor {
         Processor {
             index,
+            trace: crate::trace::add_processor(),
             queue: CachePadded::new(LocalQueue::new()),
             timers: CachePadded::new(Timers::new()),
             tick: CachePadded::new(AtomicU32::new(0)),
@@ -112,5 +115,11 @@ impl Processor {
     /// The number of the last round.
     pub(crate) fn tick(&self) -> u32 {
         self.tick.load(Relaxed)
+    }
+}
+
+impl Drop for Processor {
+    fn drop(&mut self) {
+        self.trace.give_up();
     }
 }

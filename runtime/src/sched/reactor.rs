@@ -129,6 +129,7 @@ fn finish(
             continue;
         }
         if task.belongs_to(owner) {
+            super::traced::unblocked(task);
             count += 1;
             woken(task);
         } else {

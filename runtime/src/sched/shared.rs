@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) holds: AtomicU64,
     /// Ended on workers that held no processor.
     pub(crate) finished_foreign: AtomicU64,
+    /// Sets the ids of its tasks apart from those of other runtimes in a trace.
+    pub(super) number: u64,
 }
 
 /// Who idles, and the global queue: all under the scheduler's lock.
@@ -133,7 +135,9 @@ impl Shared {
             overruns: Overruns::new(overrun_reports),
             holds: AtomicU64::new(0),
             finished_foreign: AtomicU64::new(0),
+            number: crate::trace::add_runtime(),
         });
+        super::traced::add_source(&shared);
         shared
             .lists
             .lock()

@@ -12,6 +12,7 @@ use crate::primitive::atomic::{AcqRel, AtomicBool, AtomicPtr, Relaxed};
 use crate::sys::parker::Parker;
 use crate::sys::thread::{self, CpuClock, ThreadId};
 use crate::task::header::{Header, TaskRef};
+use crate::trace::Pen;
 use bast_netpoll::ReadyList;
 use bast_stack::Saved;
 use std::cell::{Cell, UnsafeCell};
@@ -99,6 +100,7 @@ pub(crate) struct Worker {
     pub(crate) in_poller: AtomicBool,
     /// The processor in hand, for the monitor.
     pub(crate) holds: AtomicPtr<Processor>,
+    pub(crate) pen: Arc<Pen>,
 }
 
 // SAFETY: the cells are touched by the worker's own thread only; everything else is atomics and locks.
@@ -164,6 +166,7 @@ impl Worker {
             handed_searching: AtomicBool::new(false),
             in_poller: AtomicBool::new(false),
             holds: AtomicPtr::new(std::ptr::null_mut()),
+            pen: crate::trace::add_pen(),
         }
     }
 
@@ -256,6 +259,7 @@ fn run(shared: Arc<Shared>, index: usize, processor: Option<NonNull<Processor>>,
     }
     inside.run_tasks();
     inside.leave_home();
+    crate::trace::end_pen(&worker.pen);
     (shared.config.on_worker_stop)();
     current::set_worker(None);
     worker_leaves(&shared);

@@ -16,7 +16,7 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    pub(crate) fn new() -> Event {
+    pub(crate) const fn new() -> Event {
         Event {
             lock: Mutex::new(()),
             changed: Condvar::new(),
@@ -26,6 +26,11 @@ impl Event {
     /// Announces a change that was made before the call.
     pub(crate) fn notify(&self) {
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// As [`Event::notify`], without a lock: one who is just about to wait may miss it.
+    pub(crate) fn nudge(&self) {
         self.changed.notify_all();
     }
 

@@ -23,8 +23,10 @@ pub(crate) enum Rank {
     Timers = 3,
     /// Shared free lists of task headers.
     Slab = 4,
-    /// Leaves: nothing is taken under them.
+    /// Leaves: nothing is taken under them but what the trace needs.
     Leaf = 5,
+    /// The tables and queues of the trace, whose events come from anywhere.
+    Trace = 6,
 }
 
 /// A mutual exclusion lock with a rank.

@@ -5,19 +5,44 @@ use std::io;
 use std::io::Write;
 
 /// Starts an OS thread with a name and a stack of `stack_bytes`.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where the runtime makes threads"
-)]
 pub(crate) fn start(
     name: String,
     stack_bytes: usize,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<std::thread::JoinHandle<()>> {
+    start_with_result(name, stack_bytes, body)
+}
+
+/// As [`start`], for one who waits for what comes of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the runtime makes threads"
+)]
+pub(crate) fn start_with_result<T: Send + 'static>(
+    name: String,
+    stack_bytes: usize,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<T>> {
     std::thread::Builder::new()
         .name(name)
         .stack_size(stack_bytes)
         .spawn(body)
+}
+
+/// The system's number of the calling thread; the process's where it has none of its own.
+#[cfg(target_os = "linux")]
+pub(crate) fn own_number() -> u64 {
+    // SAFETY: validity: no arguments.
+    let number = unsafe { libc::gettid() };
+    number.unsigned_abs().into()
+}
+
+/// See above.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn own_number() -> u64 {
+    use crate::primitive::atomic::{AtomicU64, Relaxed};
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// Restricts the calling thread to one CPU. An error is the kernel's (an offline or forbidden CPU).

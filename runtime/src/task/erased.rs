@@ -79,6 +79,7 @@ impl<F: FnOnce() -> T, T, E: Ending> Erased<F, T, E> {
         abandon: Self::abandon,
         fail: Self::fail,
         drop_result: Self::drop_result,
+        entry: std::any::type_name::<F>,
     };
 
     unsafe fn run(task: TaskRef) -> Option<usize> {
@@ -172,4 +173,5 @@ pub(super) unsafe fn init<F: FnOnce() -> T, T, E: Ending>(
     unsafe { Stored::<(F, E)>::put(task, (closure, ending)) };
     let Birth { at, priority, extra } = birth;
     task.init(id, priority, &Erased::<F, T, E>::TABLE, at, extra);
+    crate::sched::traced::created(task);
 }

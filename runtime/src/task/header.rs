@@ -104,6 +104,8 @@ pub(crate) struct VTable {
     pub(crate) fail: unsafe fn(TaskRef, JoinError),
     /// Drops the result.
     pub(crate) drop_result: unsafe fn(TaskRef),
+    /// The type of the closure.
+    pub(crate) entry: fn() -> &'static str,
 }
 
 /// Pointer to a header: `Copy`, one word, no count of its own.
@@ -459,6 +461,20 @@ impl Reason {
         }
     }
 
+    /// Go's name for such a wait, by which its tools sort.
+    pub(crate) fn in_go(self) -> &'static str {
+        match self {
+            Reason::Read | Reason::Write => "network",
+            Reason::Sleep => "sleep",
+            Reason::Send => "chan send",
+            Reason::Recv => "chan receive",
+            Reason::Select => "select",
+            Reason::Condvar => "sync.(*Cond).Wait",
+            Reason::Park => "unspecified",
+            _ => "sync",
+        }
+    }
+
     /// For a person to read.
     pub(crate) fn text(self) -> &'static str {
         match self {
@@ -502,6 +518,7 @@ static NO_TASK: VTable = {
         abandon,
         fail,
         drop_result,
+        entry: || "",
     }
 };
 

@@ -14,9 +14,10 @@
 use super::chain::Chain;
 use super::header::{Header, TaskRef};
 use crate::metrics::counters::Counter;
-use crate::primitive::atomic::{Acquire, AtomicBool, AtomicPtr, AtomicUsize, Relaxed, Release};
+use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicPtr, AtomicUsize, Relaxed, Release};
 use crate::sched::shared::Shared;
 use crate::sys::lock::{Guard, Lock, Rank};
+use crate::trace::{Record, TABLE_LEN, add_table, new_table};
 use std::alloc::{Layout, alloc};
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -45,9 +46,12 @@ struct Chunk {
     /// Entries that hold a header, from an earlier runtime perhaps: they are not written again, because a stale
     /// unpark may be reading one. The cutter's.
     written: Cell<usize>,
+    /// What the trace knows of the entries; null until it must know something. Never freed.
+    records: AtomicPtr<[Record; TABLE_LEN]>,
 }
 
 const _: () = assert!(size_of::<Chunk>() <= size_of::<Header>());
+const _: () = assert!(CHUNK_ENTRIES <= TABLE_LEN);
 
 /// The process-wide lock and the chunks nobody uses.
 static SPARE: Lock<Spare> = Lock::new(Rank::Slab, Spare { chunks: Vec::new() });
@@ -347,6 +351,7 @@ fn grab(spare: &mut Spare) -> Option<NonNull<Chunk>> {
             used: AtomicUsize::new(1),
             orphans: Cell::new(0),
             written: Cell::new(1),
+            records: AtomicPtr::new(std::ptr::null_mut()),
         };
         // SAFETY: validity: aligned to a chunk, inside the allocation. aliasing: fresh memory.
         unsafe { chunk.write(head) };
@@ -380,6 +385,35 @@ fn chunk_of(entry: NonNull<Header>) -> NonNull<Chunk> {
 pub(crate) fn runtime_of(entry: NonNull<Header>) -> Option<NonNull<Shared>> {
     let chunk = chunk_of(entry);
     NonNull::new(head_of(&chunk).runtime.load(Acquire))
+}
+
+/// What the trace knows of an entry.
+pub(crate) fn record_of(entry: NonNull<Header>) -> &'static Record {
+    let chunk = chunk_of(entry);
+    let records = &head_of(&chunk).records;
+    let index = (entry.as_ptr() as usize - chunk.as_ptr() as usize) / size_of::<Header>();
+    // SAFETY: validity: null, or a table that is never freed. aliasing: shared borrows of atomics only.
+    let table = unsafe { records.load(Acquire).as_ref() }.unwrap_or_else(|| make_records(records));
+    &table[index]
+}
+
+#[cold]
+fn make_records(place: &AtomicPtr<[Record; TABLE_LEN]>) -> &'static [Record; TABLE_LEN] {
+    let table = new_table();
+    let pointer = std::ptr::from_ref(table).cast_mut();
+    // Release: publishes the table. Acquire: another thread has made one.
+    match place.compare_exchange(std::ptr::null_mut(), pointer, AcqRel, Acquire) {
+        Ok(_) => {
+            add_table(table);
+            table
+        }
+        Err(other) => {
+            // SAFETY: validity: it came from `Box::leak` above. aliasing: nobody else has seen it.
+            drop(unsafe { Box::from_raw(pointer) });
+            // SAFETY: validity: a table that is never freed. aliasing: shared borrows of atomics only.
+            unsafe { &*other }
+        }
+    }
 }
 
 /// Gives back an entry whose last reference is gone, from a thread that holds no processor of its runtime.

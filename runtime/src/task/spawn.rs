@@ -12,6 +12,7 @@ use crate::primitive::atomic::Acquire;
 use crate::sched::inside::Inside;
 use crate::sched::park::{ThreadWaiter, thread_deadline, wake_future, wake_token};
 use crate::sched::shared::Shared;
+use crate::sched::traced;
 use crate::task_local;
 use crate::time::clock::{self, NEVER};
 use bast_stack::StackClass;
@@ -497,6 +498,7 @@ pub(crate) fn release(task: TaskRef) {
 /// # Safety
 /// The task will never run (again). `ran`: it has run before.
 pub(crate) unsafe fn give_up(task: TaskRef, ran: bool) {
+    traced::given_up(task);
     task.state.abandon();
     let table = task.vtable();
     let error = JoinError::shutdown(TaskId::of(task));

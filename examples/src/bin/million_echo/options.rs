@@ -101,6 +101,9 @@ pub(crate) struct ServerSettings {
     /// Processors (for the epoll backend: threads) of one server process [default: the CPUs, shared by the processes]
     #[arg(long, value_name = "N", value_parser = parse_processors)]
     pub(crate) processors: Option<usize>,
+    /// Write an execution trace of the server to this file, for `go tool trace`; bast backend only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 /// How the load half behaves.

@@ -173,6 +173,14 @@ fn server_arguments(session: &Session, server: &ServerSettings, address: Ipv4Add
     option("--stack-size", server.stack_size.to_string());
     let share = (session.system.cpus / session.plan.servers).max(1) as usize;
     option("--processors", server.processors.unwrap_or(share).to_string());
+    if let Some(trace) = &server.trace {
+        // One file a server: they have ports or addresses of their own.
+        let file = match session.plan.servers {
+            1 => trace.display().to_string(),
+            _ => format!("{}.{address}.{port}", trace.display()),
+        };
+        option("--trace", file);
+    }
     arguments
 }
 

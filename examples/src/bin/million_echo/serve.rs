@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ const BACKLOG: i32 = 65_535;
 const PAUSE: Duration = Duration::from_millis(50);
 /// At most one report of refused accepts in this time.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// The running trace, if one was asked for; ends before the process does.
+static TRACE: Mutex<Option<bast::trace::Guard>> = Mutex::new(None);
 
 /// Entry of `serve`.
 pub(crate) fn run(options: &ServeOptions) -> ExitCode {
@@ -55,6 +59,10 @@ fn serve(options: &ServeOptions, listener: TcpListener, system: &System) -> io::
     let failures = AcceptFailures::new(options.controlled, system.clone());
     let ready = || announce(options, address);
     let settings = &options.server;
+    if let Some(file) = &settings.trace {
+        let trace = bast::trace::start(std::fs::File::create(file)?)?;
+        *TRACE.lock().unwrap_or_else(PoisonError::into_inner) = Some(trace);
+    }
     match settings.backend {
         Backend::Bast => serve_bast::run(
             listener,
@@ -94,6 +102,7 @@ fn listen(options: &ServeOptions) -> io::Result<TcpListener> {
 fn end_with_parent() {
     let mut byte = [0];
     while !matches!(io::stdin().read(&mut byte), Ok(0) | Err(_)) {}
+    drop(TRACE.lock().unwrap_or_else(PoisonError::into_inner).take());
     std::process::exit(0);
 }
 

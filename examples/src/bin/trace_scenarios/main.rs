@@ -1,0 +1,125 @@
+//! Runs a named load with the execution trace on: `trace_scenarios NAME FILE`. Each load makes another part of the
+//! runtime write; CI feeds the files to Go's tools.
+//!
+//! `trace_scenarios` alone prints the names.
+
+mod loads;
+mod marks;
+mod truth;
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// A load: its name, and what runs as the main task or, for those that start runtimes themselves, on the main thread.
+struct Load {
+    name: &'static str,
+    run: fn(&Path) -> io::Result<()>,
+}
+
+const LOADS: &[Load] = &[
+    Load {
+        name: "echo",
+        run: |file| traced(file, 2, loads::echo),
+    },
+    Load {
+        name: "channels",
+        run: |file| traced(file, 2, loads::channels),
+    },
+    Load {
+        name: "timers",
+        run: |file| traced(file, 2, loads::timers),
+    },
+    Load {
+        name: "locks",
+        run: |file| traced(file, 4, loads::locks),
+    },
+    Load {
+        name: "blocking",
+        run: |file| traced(file, 2, loads::blocking),
+    },
+    Load {
+        name: "hogs",
+        run: |file| traced(file, 2, loads::hogs),
+    },
+    Load {
+        name: "panics",
+        run: |file| traced(file, 2, loads::panics),
+    },
+    Load {
+        name: "one-processor",
+        run: |file| traced(file, 1, loads::everything),
+    },
+    Load {
+        name: "eight-processors",
+        run: |file| traced(file, 8, loads::everything),
+    },
+    Load {
+        name: "marks",
+        run: |file| traced(file, 2, marks::all),
+    },
+    Load {
+        name: "start-stop",
+        run: loads::start_stop,
+    },
+    Load {
+        name: "middle",
+        run: loads::middle,
+    },
+    Load {
+        name: "several-runtimes",
+        run: loads::several_runtimes,
+    },
+    Load {
+        name: "slow-writer",
+        run: loads::slow_writer,
+    },
+    Load {
+        name: "soak",
+        run: |file| traced(file, 3, || loads::soak(5)),
+    },
+    Load {
+        name: "flight",
+        run: loads::flight,
+    },
+    Load {
+        name: "truth",
+        run: truth::all,
+    },
+];
+
+/// Runs `load` on a runtime of `processors`, traced from before its start until after its end.
+fn traced(file: &Path, processors: usize, load: fn()) -> io::Result<()> {
+    let trace = bast::trace::start(BufWriter::new(File::create(file)?))?;
+    on_runtime(processors, load)?;
+    let summary = trace.stop()?;
+    println!("{summary:?}");
+    Ok(())
+}
+
+/// Runs `load` as the main task of a runtime.
+fn on_runtime<T: Send>(processors: usize, load: impl FnOnce() -> T + Send) -> io::Result<T> {
+    // SAFETY: no value bound to a thread is alive across a call that can park.
+    let runtime = unsafe { bast::Builder::new().processors(processors).build() }?;
+    Ok(runtime.run(load))
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [name, file] = arguments.as_slice() else {
+        LOADS.iter().for_each(|load| println!("{}", load.name));
+        return ExitCode::SUCCESS;
+    };
+    let Some(load) = LOADS.iter().find(|load| load.name == name) else {
+        eprintln!("trace_scenarios: no load is called {name}");
+        return ExitCode::FAILURE;
+    };
+    match (load.run)(Path::new(file)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trace_scenarios: {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What the scheduler tells the trace. Each function is called where a task or a processor is the caller's: before it is
+//! given away, or after it was taken, so that the order of events is the order of things (`trace::gate`). A site costs one
+//! load and a branch that is not taken while nothing is traced.
+
+use super::inside::Inside;
+use super::processor::Processor;
+use super::shared::Shared;
+use super::worker::{Settle, Worker};
+use crate::current;
+use crate::primitive::atomic::Acquire;
+use crate::task::header::{Header, TaskRef};
+use crate::task::slab;
+use crate::task::state::Snapshot;
+use crate::trace::{self, Leave, Pen, ProcRecord, Source, Subject};
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
+
+/// Bits for the ids of one runtime's tasks.
+const ID_BITS: u32 = 40;
+
+/// The task as the trace knows it. It is the caller's, or its record is locked.
+fn subject<'a>(task: TaskRef, runtime: u64) -> Subject<'a> {
+    // SAFETY: validity: headers are type-stable. aliasing: as in `TaskRef`'s `Deref`; what the extra owns stays while the
+    // task is the caller's, which is longer than he keeps the subject.
+    let header: &'a Header = unsafe { task.0.as_ref() };
+    Subject {
+        record: slab::record_of(task.0),
+        id: task.id() | runtime << ID_BITS,
+        entry: (task.vtable().entry)(),
+        spawned: task.spawned_at.get(),
+        label: header.extra().and_then(|extra| extra.name.as_deref()),
+    }
+}
+
+/// As [`subject`], wherever the task is from.
+fn subject_of<'a>(task: TaskRef) -> Subject<'a> {
+    // SAFETY: validity: the task has not ended, so its runtime has not. aliasing: shared borrow.
+    let runtime = task.runtime().map_or(0, |own| unsafe { own.as_ref() }.number);
+    subject(task, runtime)
+}
+
+/// The task was spawned, and nobody has seen it yet.
+#[inline(always)]
+pub(crate) fn created(task: TaskRef) {
+    if trace::on() {
+        created_traced(task);
+    }
+}
+
+#[cold]
+fn created_traced(task: TaskRef) {
+    let task = subject_of(task);
+    match inside_pen() {
+        Some((pen, Some(processor))) => pen.write(|ink| {
+            ink.hold(Some(processor));
+            ink.created(&task);
+        }),
+        _ => trace::outside(|ink| ink.created(&task)),
+    };
+}
+
+/// The calling worker's pen, if it is inside the runtime.
+fn inside_pen<'a>() -> Option<(&'a Pen, Option<&'static ProcRecord>)> {
+    let worker = current::worker()?;
+    // SAFETY: validity: workers live as long as their thread, which is this one. aliasing: shared borrow.
+    let worker = unsafe { worker.as_ref() };
+    worker.marking.is_inside().then(|| (&*worker.pen, held(worker)))
+}
+
+fn held(worker: &Worker) -> Option<&'static ProcRecord> {
+    // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
+    worker
+        .processor
+        .get()
+        .map(|processor| unsafe { processor.as_ref() }.trace)
+}
+
+/// The task was woken and is the caller's.
+#[inline(always)]
+pub(crate) fn unblocked(task: TaskRef) {
+    if trace::on() {
+        unblocked_traced(task);
+    }
+}
+
+#[cold]
+fn unblocked_traced(task: TaskRef) {
+    let task = subject_of(task);
+    match inside_pen() {
+        Some((pen, _)) => pen.write(|ink| ink.unblocked(&task)),
+        None => trace::outside_light(|ink| ink.unblocked(&task)),
+    };
+}
+
+/// The task will never run, or never again.
+pub(crate) fn given_up(task: TaskRef) {
+    if trace::on() {
+        let task = subject_of(task);
+        trace::outside(|ink| _ = ink.ended(&task));
+    }
+}
+
+/// The monitor has taken `processor` from `worker`, and has not given it away yet.
+pub(crate) fn taken(worker: &Worker, processor: &Processor) {
+    if trace::on() {
+        worker.pen.write(|ink| ink.taken(processor.trace));
+    }
+}
+
+impl Inside {
+    fn number(&self) -> u64 {
+        self.shared().number
+    }
+
+    /// The worker has taken a processor into hand, for its task if it runs one.
+    #[inline(always)]
+    pub(super) fn trace_hold(&self) {
+        if trace::on() {
+            self.trace_hold_cold();
+        }
+    }
+
+    #[cold]
+    fn trace_hold_cold(&self) {
+        let worker = self.worker();
+        let task = worker.current.get().map(|task| subject(task, self.number()));
+        worker.pen.write(|ink| {
+            ink.hold(held(worker));
+            if let Some(task) = &task {
+                ink.starts(task);
+            }
+        });
+    }
+
+    /// The worker is about to let go of its processor.
+    #[inline(always)]
+    pub(super) fn trace_let_go(&self, what: &'static str, at: &'static Location<'static>) {
+        if trace::on() {
+            self.trace_let_go_cold(what, at);
+        }
+    }
+
+    #[cold]
+    fn trace_let_go_cold(&self, what: &'static str, at: &'static Location<'static>) {
+        self.worker().pen.write(|ink| ink.let_go(what, at));
+    }
+
+    /// As [`Inside::trace_let_go`], by a blocking section, which knows where it is.
+    #[inline(always)]
+    pub(crate) fn trace_blocking(&self, at: &'static Location<'static>) {
+        if trace::on() {
+            let worker = self.worker();
+            let task = worker.current.get().map(|task| subject(task, self.number()));
+            worker.pen.write(|ink| {
+                ink.hold(held(worker));
+                if let Some(task) = &task {
+                    ink.starts(task);
+                }
+                ink.let_go("blocking", at);
+            });
+        }
+    }
+
+    /// The running task is about to be left as `settle` says, for `next` if there is one.
+    #[inline(always)]
+    pub(super) fn trace_leave(&self, settle: Settle, next: Option<TaskRef>) {
+        if trace::on() {
+            self.trace_leave_cold(settle, next);
+        }
+    }
+
+    #[cold]
+    fn trace_leave_cold(&self, settle: Settle, next: Option<TaskRef>) {
+        let worker = self.worker();
+        let (task, how) = match settle {
+            Settle::Yield(task) | Settle::Global(task) => (task, Leave::Stop("runtime.Gosched")),
+            Settle::Park(task) => {
+                let (reason, at) = task.site().expect("noted before");
+                (task, Leave::Block(reason.in_go(), reason.text(), at))
+            }
+            Settle::None | Settle::Dead(_) => return,
+        };
+        let left = subject(task, self.number());
+        let next = next.map(|next| subject(next, self.number()));
+        worker.pen.write(|ink| {
+            ink.hold(held(worker));
+            ink.starts(&left); // most often it runs already
+            ink.leaves(how);
+            if let Some(next) = &next {
+                ink.starts(next);
+            }
+        });
+    }
+
+    /// The worker, which runs nothing, is about to run `task`.
+    #[inline(always)]
+    pub(super) fn trace_start(&self, task: Option<TaskRef>) {
+        if trace::on()
+            && let Some(task) = task
+        {
+            self.trace_start_cold(task);
+        }
+    }
+
+    #[cold]
+    fn trace_start_cold(&self, task: TaskRef) {
+        let task = subject(task, self.number());
+        let worker = self.worker();
+        worker.pen.write(|ink| {
+            ink.hold(held(worker));
+            ink.starts(&task);
+        });
+    }
+
+    /// The running task is over.
+    #[inline(always)]
+    pub(super) fn trace_end(&self, task: TaskRef) {
+        if trace::on() {
+            self.trace_end_cold(task);
+        }
+    }
+
+    #[cold]
+    fn trace_end_cold(&self, task: TaskRef) {
+        let task = subject(task, self.number());
+        let worker = self.worker();
+        let said = worker.pen.write(|ink| {
+            ink.hold(held(worker));
+            ink.ended(&task)
+        });
+        if said == Some(false) {
+            trace::outside(|ink| _ = ink.ended(&task));
+        }
+    }
+
+    /// Writes about the running task.
+    pub(crate) fn annotate<R>(&self, body: impl FnOnce(&mut trace::Ink) -> R) -> Option<R> {
+        let worker = self.worker();
+        let task = subject(worker.current.get()?, self.number());
+        worker.pen.write(|ink| {
+            ink.hold(held(worker));
+            ink.starts(&task);
+            body(ink)
+        })
+    }
+}
+
+/// Makes the runtime known to traces.
+pub(super) fn add_source(shared: &Arc<Shared>) {
+    let weak: Weak<Shared> = Arc::downgrade(shared);
+    trace::add_source(weak);
+}
+
+impl Source for Shared {
+    fn tell_workers(&self) {
+        let workers = self.workers.lock().clone();
+        for worker in workers {
+            while !is_settled(&worker) {
+                trace::wait_a_moment();
+            }
+            worker.pen.write(|ink| {
+                let processor = NonNull::new(worker.holds.load(Acquire));
+                // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
+                let processor = processor.map(|processor| unsafe { processor.as_ref() }.trace);
+                // Without a processor and inside it sleeps beside its task, which waits or is queued.
+                let runs = processor.is_some() || !worker.marking.is_inside();
+                let task = worker.current.get().filter(|_| runs);
+                let task = task.map(|task| subject(task, self.number));
+                ink.found(processor, task.as_ref());
+            });
+        }
+    }
+
+    fn tell_tasks(&self) {
+        self.slab.for_each(|task| {
+            trace::outside_light(|ink| {
+                let record = slab::record_of(task.0);
+                if !ink.claim(record) {
+                    return;
+                }
+                // Claimed, so it cannot end before the record is let go of.
+                match task.state.snapshot() {
+                    Snapshot::Done => record.unclaim(),
+                    now => ink.found_waiting(&subject(task, self.number), now == Snapshot::Parked),
+                }
+            });
+        });
+    }
+}
+
+/// Has the worker seen that a trace has begun, or will it before it tells or changes anything?
+fn is_settled(worker: &Worker) -> bool {
+    !worker.marking.is_inside() || worker.holds.load(Acquire).is_null() || trace::has_written(&worker.pen)
+}

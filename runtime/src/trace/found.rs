@@ -1,0 +1,146 @@
+//! What is written for the trace rather than for the scheduler: what its start finds, what its user says, and what its
+//! pause ends.
+
+use super::encode::kind;
+use super::pen::{Ink, Leave, Own, Subject};
+use super::record::{Known, NOBODY, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING};
+use super::{session, tables};
+use std::panic::Location;
+
+impl Ink {
+    /// The task of the thread runs, and the thread holds `processor`: what a trace's start found.
+    pub(crate) fn found(&mut self, processor: Option<&'static ProcRecord>, task: Option<&Subject<'_>>) {
+        if !self.fresh {
+            return; // the thread has told more
+        }
+        self.hold(processor);
+        let Some(task) = task else { return };
+        let record = task.record;
+        let state = if processor.is_some() { RUNNING } else { SYSCALL };
+        if self.generation != session::first() && processor.is_some() {
+            return self.starts(task);
+        }
+        if record.claim(session::base()) {
+            let root = self.cache.root(task.entry, task.spawned);
+            record.name(task.id, root);
+            if self.generation == session::first() {
+                self.tell(record, state);
+            } else {
+                self.put(kind::GO_CREATE_SYSCALL, &[task.id]); // the one way without a processor
+                record.set(Known {
+                    generation: self.generation,
+                    state,
+                    sequence: 0,
+                });
+            }
+            self.task = Some(Own {
+                record,
+                syscall: state == SYSCALL,
+            });
+        }
+    }
+
+    /// Takes the record of a task that was not told of since the trace began.
+    pub(crate) fn claim(&self, record: &Record) -> bool {
+        record.claim(session::base())
+    }
+
+    /// The same for a task that runs nowhere. The caller has claimed its record, and writes for no worker.
+    pub(crate) fn found_waiting(&mut self, task: &Subject<'_>, waits: bool) {
+        let root = self.cache.root(task.entry, task.spawned);
+        task.record.name(task.id, root);
+        if self.generation == session::first() {
+            self.tell(task.record, if waits { WAITING } else { RUNNABLE });
+            return;
+        }
+        self.hold(Some(super::registry::outside().processor));
+        self.create(task.record, if waits { WAITING } else { RUNNABLE }, 0);
+        self.let_go("", task.spawned);
+    }
+
+    // ---- annotations ----
+
+    /// An event of the task on the thread: `kind` with `arguments` and the stack of a call.
+    pub(super) fn annotate(
+        &mut self,
+        kind: u8,
+        arguments: &[u64],
+        what: &'static str,
+        at: &'static Location<'static>,
+    ) -> bool {
+        self.tell_own();
+        let Some(own) = self.task.filter(|own| !own.syscall) else {
+            return false;
+        };
+        let stack = self.cache.stack(what, at, own.record.root());
+        let mut all = [0; 5];
+        all[..arguments.len()].copy_from_slice(arguments);
+        all[arguments.len()] = u64::from(stack);
+        self.put(kind, &all[..=arguments.len()]);
+        true
+    }
+
+    /// The number of processors, said by `task`, which is started for it on `processor`.
+    pub(super) fn processors_are(
+        &mut self,
+        count: u64,
+        task: &Subject<'_>,
+        processor: &'static ProcRecord,
+        lost: u64,
+    ) {
+        self.hold(Some(processor));
+        if self.meet(task, WAITING).is_none() {
+            return;
+        }
+        self.starts(task);
+        self.annotate(kind::PROCS_CHANGE, &[count], "trace", task.spawned);
+        if lost > 0 {
+            let text = format!("{lost} generations were not written, as the writer could not keep up");
+            let key = u64::from(self.cache.string("lost"));
+            let text = tables::passing(self.generation, &text);
+            self.annotate(kind::USER_LOG, &[0, key, text], "trace", task.spawned);
+        }
+        self.leaves(Leave::Block("system goroutine wait", "trace", task.spawned));
+        self.let_go("", task.spawned);
+    }
+
+    /// A task of which the reader knows is over, wherever it was. The thread holds a processor, and no task.
+    pub(super) fn bury(&mut self, record: &Record) {
+        let mut known = record.known();
+        if !matches!(known.state, RUNNABLE | WAITING) {
+            return;
+        }
+        if known.generation < self.generation {
+            known = self.tell(record, known.state);
+        }
+        if known.state == WAITING {
+            known.sequence += 1;
+            self.put(kind::GO_UNBLOCK, &[record.id(), known.sequence, 0]);
+        }
+        known.sequence += 1;
+        self.put(kind::GO_START, &[record.id(), known.sequence]);
+        self.put(kind::GO_DESTROY, &[]);
+        known.state = NOBODY;
+        record.set(known);
+    }
+
+    /// Takes everything from the thread, so that the reader sees it idle with no task.
+    pub(super) fn strip(&mut self) {
+        self.tell_own();
+        if let Some(own) = self.task.take() {
+            self.put(
+                if own.syscall {
+                    kind::GO_DESTROY_SYSCALL
+                } else {
+                    kind::GO_DESTROY
+                },
+                &[],
+            );
+            own.record.set(Known {
+                state: NOBODY,
+                ..own.record.known()
+            });
+        }
+        self.lose(false, "", Location::caller());
+    }
+}

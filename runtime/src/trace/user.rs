@@ -1,0 +1,206 @@
+//! What users call.
+
+use super::outbox::Outbox;
+use super::session;
+use crate::blocking;
+use crate::primitive::atomic::Relaxed;
+use crate::sys::lock::{Lock, Rank};
+use crate::sys::thread;
+use std::io::{self, Write};
+use std::sync::{Arc, Once};
+use std::thread::JoinHandle;
+
+/// The writer's thread.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Why a trace did not begin, or could not be written.
+pub(super) fn busy() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "a trace of this process is running already",
+    )
+}
+
+/// What a trace has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Pieces of about a second each, of which the trace is made.
+    pub generations: u64,
+    /// Pieces that are missing, because the writer could not keep up.
+    pub lost_generations: u64,
+    /// Bytes written.
+    pub bytes: u64,
+}
+
+/// A running trace; ends when dropped.
+#[derive(Debug)]
+#[must_use = "the trace ends when the guard is dropped"]
+pub struct Guard(Option<Running>);
+
+#[derive(Debug)]
+struct Running {
+    outbox: Arc<Outbox>,
+    closer: JoinHandle<()>,
+    writer: JoinHandle<io::Result<()>>,
+}
+
+/// How a trace is written.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Options {
+    outbox_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::new()
+    }
+}
+
+impl Options {
+    /// As [`start`] does it.
+    pub fn new() -> Options {
+        Options {
+            outbox_bytes: super::outbox::OUTBOX_BYTES,
+        }
+    }
+
+    /// Bytes that may wait for the writer, 64 MiB unless this is called. When there are more, nothing is traced until it has
+    /// caught up; see [`Summary::lost_generations`].
+    pub fn outbox_bytes(mut self, bytes: usize) -> Options {
+        self.outbox_bytes = bytes;
+        self
+    }
+
+    /// Begins the trace; see [`start`].
+    ///
+    /// # Errors
+    /// As for [`start`].
+    pub fn start(self, writer: impl Write + Send + 'static) -> io::Result<Guard> {
+        start_with(writer, self.outbox_bytes)
+    }
+}
+
+/// Begins a trace of the whole process, all its runtimes in one, until the guard is stopped or dropped. May be called at
+/// any time, from tasks and plain threads.
+///
+/// The writer is called on a thread of its own, with pieces of a second or some megabytes: buffering it gains nothing.
+///
+/// ```
+/// # // SAFETY: nothing bound to a thread is used.
+/// # unsafe { bast::run(|| -> std::io::Result<()> {
+/// let trace = bast::trace::start(std::io::sink())?;
+/// bast::spawn(|| bast::task::yield_now()).join().unwrap();
+/// let summary = trace.stop()?;
+/// assert!(summary.bytes > 0);
+/// # Ok(()) }) }?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if a trace runs or a flight recorder does, and if no thread can be had.
+pub fn start(writer: impl Write + Send + 'static) -> io::Result<Guard> {
+    Options::new().start(writer)
+}
+
+/// Ends a trace and waits until it is written: [`Guard::stop`].
+///
+/// # Errors
+/// The first one of the writer.
+pub fn stop(trace: Guard) -> io::Result<Summary> {
+    trace.stop()
+}
+
+/// The trace that `BAST_TRACE` asked for, until the process ends.
+static FROM_ENVIRONMENT: Lock<Option<Guard>> = Lock::new(Rank::Trace, None);
+
+/// Begins the trace that `BAST_TRACE=file` asks for, once, when the first runtime starts. It ends with the process, by
+/// `exit(3)`: one that is killed leaves a trace without its last second.
+pub(crate) fn start_from_environment() {
+    static ONCE: Once = Once::new();
+    extern "C" fn at_exit() {
+        let trace = FROM_ENVIRONMENT.lock().take();
+        drop(trace);
+    }
+    ONCE.call_once(|| {
+        let Some(path) = std::env::var_os("BAST_TRACE").filter(|path| !path.is_empty()) else {
+            return;
+        };
+        match std::fs::File::create(&path).and_then(start) {
+            Ok(trace) => {
+                *FROM_ENVIRONMENT.lock() = Some(trace);
+                // SAFETY: validity: the function may be called at any time, also twice.
+                unsafe { libc::atexit(at_exit) };
+            }
+            Err(error) => eprintln!("bast: BAST_TRACE={}: {error}", path.display()),
+        }
+    });
+}
+
+fn start_with(writer: impl Write + Send + 'static, outbox_bytes: usize) -> io::Result<Guard> {
+    if !session::reserve() {
+        return Err(busy());
+    }
+    let begin = || -> io::Result<Running> {
+        let outbox = Arc::new(Outbox::new(outbox_bytes));
+        let own = Arc::clone(&outbox);
+        let writer = thread::start_with_result("bast-trace-out".to_owned(), STACK_BYTES, move || {
+            own.write_to(writer)
+        })?;
+        let closer = session::begin(Arc::clone(&outbox) as _).inspect_err(|_| outbox.close())?;
+        Ok(Running {
+            outbox,
+            closer,
+            writer,
+        })
+    };
+    let running = blocking(begin);
+    if running.is_err() {
+        session::unreserve();
+    }
+    Ok(Guard(Some(running?)))
+}
+
+impl Guard {
+    /// Ends the trace and waits until it is written.
+    ///
+    /// # Errors
+    /// The first one of the writer; what it was given after that is lost.
+    pub fn stop(mut self) -> io::Result<Summary> {
+        self.0.take().map_or(Ok(Summary::default()), Running::stop)
+    }
+}
+
+impl Running {
+    fn stop(self) -> io::Result<Summary> {
+        blocking(|| {
+            session::end();
+            let _ = self.closer.join();
+            session::unreserve();
+            self.outbox.close();
+            let written = self.writer.join();
+            written.unwrap_or_else(|_| Err(io::Error::other("the writer of the trace panicked")))?;
+            Ok(Summary {
+                generations: self.outbox.generations.load(Relaxed),
+                lost_generations: self.outbox.lost.load(Relaxed),
+                bytes: self.outbox.written.load(Relaxed),
+            })
+        })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.take()
+            && let Err(error) = running.stop()
+        {
+            eprintln!("bast: the execution trace was not written to its end: {error}");
+        }
+    }
+}
+
+/// Does a trace run now?
+pub fn is_enabled() -> bool {
+    super::on()
+}
