@@ -167,6 +167,10 @@ pub struct Handle {
     shared: Arc<Shared>,
 }
 
+// As std's handles to threads: what is behind it is atomics and locks of ours, which no panic leaves half changed.
+impl std::panic::UnwindSafe for Handle {}
+impl std::panic::RefUnwindSafe for Handle {}
+
 impl Handle {
     /// Spawns a task.
     ///

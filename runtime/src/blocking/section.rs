@@ -1,12 +1,14 @@
 //! The section around a call that blocks.
 
 use crate::sched::inside::Inside;
+use crate::task::no_park::apart;
 use std::panic::Location;
 
 /// Runs `f`, which may block the thread (a file, a lock of std, foreign code), without holding up other tasks: the
 /// worker's processor goes to another worker for the time.
 ///
-/// `f` may call into bast; the first such call ends the section. Outside a task, just calls `f`.
+/// `f` may call into bast; the first such call ends the section. Outside a task, just calls `f`. It is not inlined into its
+/// caller, so that it looks up anew what thread-locals it uses, as in [`no_park`](crate::task::no_park).
 ///
 /// ```
 /// # // SAFETY: nothing bound to a thread is used.
@@ -18,11 +20,11 @@ use std::panic::Location;
 #[track_caller]
 pub fn blocking<R>(f: impl FnOnce() -> R) -> R {
     let Some(mut inside) = Inside::enter() else {
-        return f();
+        return apart(f);
     };
     inside.hand_off(Location::caller());
     drop(inside);
-    let result = f();
+    let result = apart(f);
     // A panic in `f` skips this; then the next call into bast regains the processor.
     drop(Inside::enter());
     result

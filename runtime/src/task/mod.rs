@@ -16,7 +16,7 @@ pub(crate) mod handle;
 pub(crate) mod header;
 mod join_async;
 pub(crate) mod join_word;
-mod no_park;
+pub(crate) mod no_park;
 pub(crate) mod os_thread;
 mod place;
 mod pool;

@@ -48,7 +48,7 @@ pub fn no_park<R>(f: impl FnOnce() -> R) -> R {
 /// Calls `f` from a function that the optimiser cannot merge with others: what it remembers of a thread-local there, it
 /// has forgotten at the next call.
 #[inline(never)]
-fn apart<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn apart<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 

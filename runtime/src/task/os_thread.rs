@@ -9,6 +9,7 @@
 //! them instead.
 
 use crate::sched::inside::Inside;
+use crate::task::no_park::apart;
 use crate::time::clock;
 use std::ptr::NonNull;
 
@@ -102,7 +103,7 @@ pub fn on_os_thread<R>(f: impl FnOnce() -> R) -> R {
     }
     lock_os_thread();
     let _unlock = Unlock;
-    f()
+    apart(f) // on the thread it is locked to, which is not always the caller's
 }
 
 impl Inside {
