@@ -266,6 +266,7 @@ pub(crate) fn soak(seconds: u64) {
         spawn(move || {
             while Instant::now() < end {
                 load();
+                bast::time::sleep(Duration::from_millis(50)); // as many events as Go's tools read in seconds
             }
         })
     });
@@ -312,7 +313,7 @@ pub(crate) fn middle(file: &Path) -> io::Result<()> {
     let file = BufWriter::new(File::create(file)?);
     beside_load(move || {
         let trace = bast::trace::start(file)?;
-        thread::sleep(Duration::from_millis(3500));
+        thread::sleep(Duration::from_millis(600));
         println!("{:?}", trace.stop()?);
         Ok(())
     })
