@@ -56,7 +56,9 @@ impl Outbox {
 
     /// The writer's thread: until the outbox is closed and empty. After an error the rest is thrown away.
     pub(super) fn write_to(&self, mut writer: impl Write) -> io::Result<()> {
-        let mut result = writer.write_all(&super::session::header());
+        let header = super::session::header();
+        let mut result = writer.write_all(&header);
+        self.written.store(header.len() as u64, Relaxed);
         loop {
             let next = self.waiting.lock().pop_front();
             let Some(bytes) = next else {

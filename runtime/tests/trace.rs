@@ -1,0 +1,321 @@
+//! What a user does with the execution trace, and what goes wrong. What is in it is looked at by the programs in
+//! `examples` (`trace_scenarios`, read by `bast-trace`).
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests use plain threads, locks and clocks to look at the runtime from outside"
+)]
+
+mod util;
+
+use bast::trace::{self, FlightRecorder, Options};
+use std::io::{self, ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use util::{on_each, run_on, wait_for};
+
+const HEADER: &[u8] = b"go 1.26 trace";
+
+/// There is one trace a process: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A writer whose bytes can be looked at.
+#[derive(Clone, Default)]
+struct Bytes(Arc<Mutex<Vec<u8>>>);
+
+impl Bytes {
+    fn get(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn holds(trace: &[u8], word: &str) -> bool {
+    trace.windows(word.len()).any(|bytes| bytes == word.as_bytes())
+}
+
+fn file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("bast-test-{}-{name}.trace", std::process::id()))
+}
+
+fn work() {
+    let tasks: Vec<_> = (0..10).map(|_| bast::spawn(bast::task::yield_now)).collect();
+    tasks.into_iter().for_each(|task| task.join().unwrap());
+}
+
+#[test]
+fn a_trace_has_what_was_said_in_it() {
+    let _alone = alone();
+    on_each(|| {
+        let bytes = Bytes::default();
+        let trace = trace::start(bytes.clone()).unwrap();
+        assert!(trace::is_enabled());
+        let request = trace::task("a request of mine");
+        request.region("a region of mine", || {
+            request.log("a key of mine", "a value of mine");
+            work();
+        });
+        drop(request);
+        let named = bast::task::Builder::new().name("a task of mine");
+        named.spawn(work).unwrap().join().unwrap();
+        let summary = trace.stop().unwrap();
+        assert!(!trace::is_enabled());
+        let bytes = bytes.get();
+        assert_eq!((summary.bytes, summary.lost_generations), (bytes.len() as u64, 0));
+        assert!(summary.generations >= 1);
+        assert!(bytes.starts_with(HEADER));
+        for word in [
+            "a request of mine",
+            "a region of mine",
+            "a key of mine",
+            "a value of mine",
+            "a task of mine",
+            "tests/trace.rs",
+        ] {
+            assert!(holds(&bytes, word), "{word} is not in it");
+        }
+        // Afterwards nothing is written.
+        work();
+        assert_eq!(bytes.len(), summary.bytes as usize);
+    });
+}
+
+#[test]
+fn there_is_one_at_a_time() {
+    let _alone = alone();
+    run_on(2, || {
+        let trace = trace::start(io::sink()).unwrap();
+        assert_eq!(
+            trace::start(io::sink()).unwrap_err().kind(),
+            ErrorKind::ResourceBusy
+        );
+        let refused = FlightRecorder::new().start().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ResourceBusy);
+        assert!(refused.to_string().contains("running already"), "{refused}");
+        assert!(trace::is_enabled(), "the refused ones have not ended it");
+        drop(trace); // ends it, as `stop` does
+        assert!(!trace::is_enabled());
+        let recorder = FlightRecorder::new().start().unwrap();
+        assert_eq!(
+            trace::start(io::sink()).unwrap_err().kind(),
+            ErrorKind::ResourceBusy
+        );
+        drop(recorder);
+        trace::stop(trace::start(io::sink()).unwrap()).unwrap();
+    });
+}
+
+/// Without any runtime, and with one that comes and goes within the trace.
+#[test]
+fn from_a_plain_thread() {
+    let _alone = alone();
+    let empty = Bytes::default();
+    let summary = trace::start(empty.clone()).unwrap().stop().unwrap();
+    assert!(empty.get().starts_with(HEADER) && summary.bytes > 16);
+    let bytes = Bytes::default();
+    let trace = trace::start(bytes.clone()).unwrap();
+    run_on(2, || trace::region("within a runtime", work));
+    trace::region("on a plain thread", || ()); // not in it: no task
+    trace.stop().unwrap();
+    assert!(holds(&bytes.get(), "within a runtime"));
+}
+
+/// Fails, or panics, at its second call.
+struct Broken {
+    calls: usize,
+    panics: bool,
+}
+
+impl Write for Broken {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.calls += 1;
+        if self.calls < 2 {
+            return Ok(bytes.len());
+        }
+        assert!(!self.panics, "on purpose");
+        Err(io::Error::new(ErrorKind::StorageFull, "the disk is full"))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_writer_that_fails_is_reported_and_harms_nothing() {
+    let _alone = alone();
+    run_on(2, || {
+        let trace = trace::start(Broken {
+            calls: 0,
+            panics: false,
+        })
+        .unwrap();
+        work();
+        let error = trace.stop().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        let trace = trace::start(Broken {
+            calls: 0,
+            panics: true,
+        })
+        .unwrap();
+        work();
+        let error = trace.stop().unwrap_err();
+        assert!(error.to_string().contains("panicked"), "{error}");
+        // And the next trace is whole.
+        let bytes = Bytes::default();
+        let trace = trace::start(bytes.clone()).unwrap();
+        trace::region("after the others", work);
+        trace.stop().unwrap();
+        assert!(holds(&bytes.get(), "after the others"));
+    });
+}
+
+/// Takes nothing until it may.
+struct Stuck(Arc<AtomicBool>);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        wait_for(|| self.0.load(Acquire));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The trace pauses, the tasks go on, and what is missing is counted.
+#[test]
+fn nobody_waits_for_a_writer_that_is_stuck() {
+    let _alone = alone();
+    run_on(2, || {
+        let go = Arc::new(AtomicBool::new(false));
+        let trace = Options::new().outbox_bytes(1).start(Stuck(go.clone())).unwrap();
+        // The first generation fills the outbox: from its end on nothing is traced.
+        wait_for(|| {
+            work();
+            !trace::is_enabled()
+        });
+        work();
+        go.store(true, Release);
+        wait_for(trace::is_enabled);
+        assert!(trace.stop().unwrap().lost_generations > 0);
+    });
+}
+
+#[test]
+fn regions_end_where_a_panic_leaves_them() {
+    let _alone = alone();
+    run_on(2, || {
+        let bytes = Bytes::default();
+        let trace = trace::start(bytes.clone()).unwrap();
+        let left = catch_unwind(AssertUnwindSafe(|| {
+            trace::region("outer", || trace::region("inner", || panic!("on purpose")))
+        }));
+        assert!(left.is_err());
+        trace::region("after", work);
+        trace.stop().unwrap();
+        assert!(holds(&bytes.get(), "after"));
+    });
+}
+
+#[test]
+fn the_flight_recorder_keeps_the_newest() {
+    let _alone = alone();
+    run_on(2, || {
+        let recorder = FlightRecorder::new()
+            .bytes(1)
+            .age(Duration::ZERO)
+            .start()
+            .unwrap();
+        trace::log("age", "too old");
+        recorder.snapshot(io::sink()).unwrap(); // ends the piece that the region is in
+        trace::log("age", "young enough");
+        let mut taken = Vec::new();
+        let bytes = recorder.snapshot(&mut taken).unwrap();
+        assert_eq!(bytes, taken.len() as u64);
+        assert!(taken.starts_with(HEADER));
+        assert!(holds(&taken, "young enough") && !holds(&taken, "too old"));
+    });
+}
+
+#[test]
+fn one_snapshot_of_what_is_late() {
+    let _alone = alone();
+    run_on(2, || {
+        let recorder = FlightRecorder::new().start().unwrap();
+        let (path, second) = (Duration::from_secs(1), Duration::from_secs(1));
+        let file = file("late");
+        assert!(
+            !recorder.snapshot_if_late(path, second, &file).unwrap(),
+            "on time"
+        );
+        let late = path + Duration::from_nanos(1);
+        let nowhere = file.join("no such folder");
+        assert!(recorder.snapshot_if_late(late, second, nowhere).is_err());
+        assert!(
+            recorder.snapshot_if_late(late, second, &file).unwrap(),
+            "tries again"
+        );
+        assert!(
+            !recorder.snapshot_if_late(late, second, &file).unwrap(),
+            "once is enough"
+        );
+        assert!(std::fs::read(&file).unwrap().starts_with(HEADER));
+        std::fs::remove_file(file).unwrap();
+    });
+}
+
+#[test]
+fn a_snapshot_of_the_first_panic() {
+    let name = "a_snapshot_of_the_first_panic";
+    util::in_good_child(
+        name,
+        |_| {},
+        || {
+            run_on(2, || {
+                let file = file("panic");
+                let recorder = FlightRecorder::new().start().unwrap();
+                recorder.snapshot_on_panic(&file);
+                let task = bast::spawn(|| trace::region("what went wrong", || panic!("on purpose")));
+                task.join().unwrap_err();
+                assert!(holds(&std::fs::read(&file).unwrap(), "what went wrong"));
+                std::fs::remove_file(&file).unwrap();
+                bast::spawn(|| panic!("again")).join().unwrap_err();
+                assert!(!file.exists(), "the second panic wrote one too");
+            });
+        },
+    );
+}
+
+#[test]
+fn begun_by_the_environment() {
+    let name = "begun_by_the_environment";
+    let path = file("environment");
+    util::in_good_child(
+        name,
+        |child| {
+            child.env("BAST_TRACE", &path);
+        },
+        || run_on(2, || trace::region("in the child", work)),
+    );
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(bytes.starts_with(HEADER) && holds(&bytes, "in the child"));
+}
