@@ -101,7 +101,7 @@ fn say(body: impl FnOnce(&mut Ink) -> bool) -> bool {
 
 #[cold]
 fn say_inside(body: impl FnOnce(&mut Ink) -> bool) -> bool {
-    Inside::try_enter().is_some_and(|inside| inside.annotate(body).unwrap_or(false))
+    Inside::enter().is_some_and(|inside| inside.annotate(body).unwrap_or(false))
 }
 
 fn log_of(task: u64, key: &str, value: &str, at: &'static Location<'static>) {
