@@ -8,7 +8,7 @@ use std::panic::Location;
 /// worker's processor goes to another worker for the time.
 ///
 /// `f` may call into bast; the first such call ends the section. Outside a task, just calls `f`. It is not inlined into its
-/// caller, so that it looks up anew what thread-locals it uses, as in [`no_park`](crate::task::no_park).
+/// caller, so that it looks up anew what thread-locals it uses, as in [`no_park`](crate::task::no_park()).
 ///
 /// ```
 /// # // SAFETY: nothing bound to a thread is used.
