@@ -491,18 +491,17 @@ impl Shared {
 
     /// One more thread; refuses above the limit.
     pub(crate) fn worker_started(&self) -> io::Result<usize> {
-        let index = self.workers_alive.fetch_add(1, AcqRel);
-        if index >= self.workers_max() {
-            self.workers_alive.fetch_sub(1, AcqRel);
+        let one_more = |alive| (alive < self.workers_max()).then_some(alive + 1);
+        let index = self.workers_alive.fetch_update(AcqRel, Acquire, one_more);
+        index.map_err(|index| {
             let text = format!(
                 "{index} worker threads are blocked or running, the most that Builder::blocked_workers_max({}) \
                  allows for {} processors: raise it, or block fewer tasks at once",
                 self.config.blocked_workers_max,
                 self.processors.len()
             );
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
-        }
-        Ok(index)
+            io::Error::new(io::ErrorKind::QuotaExceeded, text)
+        })
     }
 
     /// Most threads now. Those that sleep with their task, or are held with it, do not count: they can run nothing else, and what they wait
