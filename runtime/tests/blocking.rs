@@ -204,7 +204,8 @@ fn the_limit_is_named_and_nothing_is_lost() {
                 let runtime = start(
                     bast::Builder::new()
                         .processors(processors)
-                        .blocked_workers_max(most),
+                        .blocked_workers_max(most)
+                        .slice(Duration::from_secs(3_600)), // who computes at the limit is held, and makes room
                 );
                 let wall = Arc::new(Wall::default());
                 let inside = Arc::new(AtomicUsize::new(0));

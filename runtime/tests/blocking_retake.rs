@@ -259,7 +259,8 @@ fn at_the_limit_what_waits_runs_later() {
         let runtime = start(
             bast::Builder::new()
                 .processors(processors)
-                .blocked_workers_max(most),
+                .blocked_workers_max(most)
+                .slice(Duration::from_secs(3_600)), // who computes at the limit is held, and makes room
         );
         let _watchdog = Watchdog::start("few workers", Some(runtime.handle()));
         let tasks: Vec<_> = (0..10)
