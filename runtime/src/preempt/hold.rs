@@ -74,6 +74,10 @@ impl Hold {
     }
 
     /// The word, to wait at.
+    #[cfg_attr(
+        not(any(target_os = "linux", bast_loom)),
+        expect(dead_code, reason = "only Linux has a handler as yet")
+    )]
     pub fn word(&self) -> &AtomicU32 {
         &self.word
     }
@@ -94,8 +98,12 @@ impl Hold {
         }
     }
 
-    /// By the handler. `is_inside`: it has interrupted the runtime. `wait` waits while the word is what it is given, and
+    /// By the handler, which only Linux has as yet. `is_inside`: it has interrupted the runtime. `wait` waits while the word is what it is given, and
     /// says false if it has waited long enough.
+    #[cfg_attr(
+        not(any(target_os = "linux", bast_loom)),
+        expect(dead_code, reason = "only Linux has a handler as yet")
+    )]
     pub fn park(&self, is_inside: bool, mut wait: impl FnMut(u32) -> bool) {
         #[cfg(bast_plant = "hold_inside")]
         let is_inside = false & is_inside;

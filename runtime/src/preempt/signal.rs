@@ -7,6 +7,7 @@
 //! system calls `EINTR`; those that give it all the same (`signal(7)` has the list) are interrupted only if they began
 //! after the monitor had seen the thread compute.
 
+#[cfg(target_os = "linux")]
 use crate::current;
 use crate::sched::worker::Worker;
 use crate::sys::thread::ThreadId;
