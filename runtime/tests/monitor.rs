@@ -128,7 +128,7 @@ fn overruns_are_counted_and_named() {
         let (spawned, waited) = runtime.run(|| {
             let spawned = line!() + 1;
             let task = bast::spawn(move || {
-                bast::time::sleep(Duration::from_micros(100));
+                bast::time::sleep(Duration::from_millis(50)); // long enough that it has to wait
                 let waited = line!() - 1;
                 keep_the_processor(computes);
                 waited
