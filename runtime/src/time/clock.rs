@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// A point in time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
 
+/// Pairs of readings of both clocks, of which the closest counts.
+const ANCHOR_TRIES: usize = 16;
+
 /// The clock that std's `Instant` reads, so that the two scales never drift apart.
 #[cfg(target_vendor = "apple")]
 const CLOCK: libc::clockid_t = libc::CLOCK_UPTIME_RAW;
@@ -25,11 +28,22 @@ pub(crate) fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// One moment on both scales, read once: a deadline given as an `Instant` then costs no look at the clock.
+/// One moment on both scales, read once: a deadline given as an `Instant` then costs no look at the clock. Our reading
+/// comes second, so that translated deadlines are never early; late they are by the time between the two, so the closest
+/// of some pairs is taken: the thread may lose its CPU within one.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads std's clock")]
 fn anchor() -> (Instant, u64) {
     static ANCHOR: OnceLock<(Instant, u64)> = OnceLock::new();
-    *ANCHOR.get_or_init(|| (Instant::now(), now()))
+    let pair = || {
+        let before = now();
+        let std = Instant::now();
+        let own = now();
+        (own - before, (std, own))
+    };
+    *ANCHOR.get_or_init(|| {
+        let pairs = (0..ANCHOR_TRIES).map(|_| pair());
+        pairs.min_by_key(|&(gap, _)| gap).expect("several tries").1
+    })
 }
 
 /// `duration` from now; [`NEVER`] if that is more than 584 years away.
