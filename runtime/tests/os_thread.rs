@@ -373,11 +373,13 @@ fn locked_to_threads_of_several_runtimes() {
 #[test]
 fn a_runtime_ends_under_locked_tasks() {
     let name = "a_runtime_ends_under_locked_tasks";
+    // Each leaves its arena behind, of which an emulator has room for few.
+    let rounds = if util::is_emulated() { 3 } else { 20 };
     let text = in_good_child(
         name,
         |_| {},
         || {
-            for round in 0..20 {
+            for round in 0..rounds {
                 let runtime = start_with(1 + round % 3);
                 let began = Arc::new(AtomicUsize::new(0));
                 for i in 0..6 {
@@ -406,7 +408,7 @@ fn a_runtime_ends_under_locked_tasks() {
     );
     assert_eq!(
         text.matches("6 tasks have outlived the runtime").count(),
-        20,
+        rounds,
         "{text}"
     );
     assert!(!text.contains("are still busy"), "{text}");
