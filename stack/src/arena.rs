@@ -126,10 +126,15 @@ impl Arena {
         unreachable!("a count of 1 returns either way")
     }
 
-    /// Keeps the arena for ever: a stack in it was leaked.
+    /// Keeps every slot that was ever in use for ever, because a stack was leaked, and gives the rest back: a
+    /// process that leaks a task of each of its many runtimes must not run out of address space by it.
     pub(crate) fn leak(self) {
-        self.region.leak();
-        self.registration.leak();
-        self.announced.leak();
+        let used = self.carved * self.class.bytes();
+        if used > 0 {
+            // First the registration: nobody may find an address that is unmapped.
+            self.registration.leak(used);
+            self.region.leak(used);
+            self.announced.leak();
+        }
     }
 }

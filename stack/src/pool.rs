@@ -95,8 +95,9 @@ struct ClassPool {
 
 /// A source of stacks: see the [crate documentation](crate).
 ///
-/// Dropping it unmaps every class whose stacks are all back. If one is still out, or was leaked, the
-/// class's arenas stay mapped for ever: a borrow of something on that stack may still be alive.
+/// Dropping it unmaps every class whose stacks are all back. If one is still out, or was leaked, all stacks that the
+/// class ever gave out stay mapped for ever, because a borrow of something on that one may still be alive; the memory of
+/// those that were back, and the address space that no stack has used, are given back.
 ///
 /// ```
 /// use bast_stack::{Config, StackClass, Stacks};
@@ -331,6 +332,14 @@ impl Drop for Stacks {
     fn drop(&mut self) {
         for pool in &self.classes {
             let all_back = pool.depot.counts().out == 0;
+            if !all_back {
+                let mut free = Vec::new();
+                pool.depot.take(usize::MAX, &mut free);
+                for word in free {
+                    // SAFETY: validity: the depot holds words of `into_raw`. aliasing: taken from it, the stack is ours.
+                    discard_all(&unsafe { Stack::from_raw(word) });
+                }
+            }
             for arena in lock(&pool.arenas).drain(..) {
                 if all_back {
                     drop(arena);

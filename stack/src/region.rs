@@ -105,8 +105,9 @@ impl Region {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }
 
-    /// Keeps the mapping for ever, because a stack in it was leaked.
-    pub(crate) fn leak(self) {
+    /// Keeps the first `used` bytes mapped for ever, because a stack there was leaked, and unmaps the others.
+    pub(crate) fn leak(self, used: usize) {
+        unmap(self.base + used, self.bytes - used);
         std::mem::forget(self);
     }
 }

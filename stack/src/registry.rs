@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Transitions of an entry, all in [`Registration`]: `add` writes `shape`, `high`, then `low` (Release);
-//! `drop` writes 0 to `low`. A reader loads `low` (Acquire), then the rest, then `low` again: if it has
+//! `leak` lowers `high`; `drop` writes 0 to `low`. A reader loads `low` (Acquire), then the rest, then `low` again: if it has
 //! not changed, the three belong together, unless the entry was freed and given the same `low` meanwhile;
 //! then the range was unmapped and mapped anew under the reader's feet, which cannot happen to the stack
 //! it stands on, and for any other address the answer is as good as a moment earlier or later.
@@ -119,23 +119,29 @@ impl Registration {
         }
     }
 
-    /// Leaves the entry in the table for ever.
-    pub(crate) fn leak(self) {
+    /// Leaves the entry's first `bytes` in the table for ever.
+    pub(crate) fn leak(self, bytes: usize) {
+        let _writer = lock(&WRITERS);
+        if let Some(entry) = self.entry() {
+            // Release: whoever knows an address of what is mapped there next was told of it after this.
+            entry.high.store(self.low + bytes, Release);
+        }
         std::mem::forget(self);
+    }
+
+    /// Its entry, which only a writer may ask for.
+    fn entry(&self) -> Option<&'static Entry> {
+        let mut blocks = std::iter::successors(Some(&FIRST), |block| block.next());
+        // Relaxed: only writers change it, and the caller holds their lock.
+        let is_it = |entry: &&Entry| entry.low.load(Relaxed) == self.low;
+        blocks.find_map(|block| block.entries.iter().find(is_it))
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let _writer = lock(&WRITERS);
-        let mut blocks = std::iter::successors(Some(&FIRST), |block| block.next());
-        let entry = blocks.find_map(|block| {
-            block
-                .entries
-                .iter()
-                .find(|entry| entry.low.load(Relaxed) == self.low)
-        });
-        if let Some(entry) = entry {
+        if let Some(entry) = self.entry() {
             entry.low.store(0, Release);
         }
     }

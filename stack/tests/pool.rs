@@ -157,6 +157,43 @@ fn dropping_unmaps_when_all_is_back_and_a_leak_keeps_its_arena() {
 }
 
 #[test]
+fn a_leak_gives_back_what_no_stack_has_used() {
+    in_child("a_leak_gives_back_what_no_stack_has_used", || {
+        const ROUNDS: usize = 100;
+        const FREE: usize = 8;
+        const PAGES: usize = 8;
+        if !support::counts_are_ours() {
+            return;
+        }
+        let before = (support::status_bytes("VmSize"), support::status_bytes("VmRSS"));
+        for _ in 0..ROUNDS {
+            let stacks = Stacks::new(Config::default()).expect("a source");
+            let leaked = stacks.take(CLASS).expect("a stack");
+            touch(&leaked, 1);
+            let free: Vec<_> = (0..FREE).map(|_| stacks.take(CLASS).expect("a stack")).collect();
+            for stack in free {
+                touch(&stack, PAGES);
+                stacks.put(stack);
+            }
+            drop(stacks);
+            touch(&leaked, 2);
+        }
+        let kept = support::status_bytes("VmSize") - before.0;
+        assert!(
+            kept < ROUNDS * (FREE + 2) * CLASS.bytes(),
+            "{} KiB of address space",
+            kept >> 10
+        );
+        let resident = support::status_bytes("VmRSS").saturating_sub(before.1);
+        assert!(
+            resident < ROUNDS * FREE * PAGES * PAGE / 2,
+            "{} KiB of memory",
+            resident >> 10
+        );
+    });
+}
+
+#[test]
 fn threads_take_and_put_while_another_trims() {
     let stacks = stacks_of(64);
     thread::scope(|scope| {
