@@ -260,7 +260,7 @@ fn at_the_limit_what_waits_runs_later() {
             bast::Builder::new()
                 .processors(processors)
                 .blocked_workers_max(most)
-                .slice(Duration::from_secs(3_600)), // who computes at the limit is held, and makes room
+                .slice(Duration::from_secs(3_600)), // who computes keeps its processor
         );
         let _watchdog = Watchdog::start("few workers", Some(runtime.handle()));
         let tasks: Vec<_> = (0..10)
@@ -277,7 +277,10 @@ fn at_the_limit_what_waits_runs_later() {
         for (i, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.join().unwrap(), i);
         }
-        assert!(runtime.metrics().workers <= processors + most);
+        // Who computes without a processor at the limit is held, and makes room: an emulator computes for long.
+        let metrics = runtime.metrics();
+        let room = processors + most + usize::try_from(metrics.holds).unwrap();
+        assert!(metrics.workers <= room, "{metrics:?}");
     }
 }
 

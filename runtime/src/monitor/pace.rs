@@ -3,7 +3,7 @@
 //! ```text
 //!                    woken: somebody took a processor
 //!      ┌──────┐ ─────────────────────────────────────► ┌───────┐ ◄──┐ a processor was taken, or
-//!      │ doze │                                        │ alert │ ───┘ a holder may be blocked
+//!      │ doze │                                        │ alert │ ───┘ the monitor was woken
 //!      └──────┘ ◄──┐                                   └───┬───┘
 //!                  │ all idle for some looks               │ some looks without either
 //!             ┌────┴─────┐    nothing moves or waits   ┌───▼───┐
@@ -16,7 +16,7 @@
 //! a system call that blocks then is found 10 ms late. Here the long rests are for moments in which nothing can become
 //! urgent unnoticed: all who hold processors are in user code and nothing waits. Before such a rest each of them is
 //! asked (`handoff::WATCH`) to wake the monitor at its next call into bast, and work that comes from outside wakes it
-//! too. Otherwise a look is at most 1 ms away, and short as long as something is suspected.
+//! too. Otherwise a look is at most 1 ms away, and the next one close when something is suspected.
 
 /// Rest while something needs attention.
 pub(super) const ALERT_NANOS: u64 = 20_000;
@@ -89,12 +89,16 @@ impl Pace {
             return Rest::Short(CALM_NANOS);
         }
         self.idle_looks = 0;
-        if sight.suspect || sight.acted {
+        if sight.acted {
             self.alert_looks = ALERT_LOOKS;
         }
         if self.alert_looks > 0 {
             self.alert_looks -= 1;
             self.period = ALERT_NANOS;
+            return Rest::Short(ALERT_NANOS);
+        }
+        // One more look tells whether a suspicion was right; most are not, where CPUs are shared with others.
+        if sight.suspect {
             return Rest::Short(ALERT_NANOS);
         }
         let due_in = sight.due_in.max(ALERT_NANOS);
@@ -148,13 +152,23 @@ mod tests {
         assert!(nanos < 3 * CALM_NANOS / 2, "{nanos}");
         assert_eq!(pace.next(&BUSY), Rest::Short(CALM_NANOS), "and no more seldom");
         assert!(!pace.is_alert());
-        assert_eq!(pace.next(&SUSPECT), Rest::Short(ALERT_NANOS));
+        let acted = Sight { acted: true, ..BUSY };
+        assert_eq!(pace.next(&acted), Rest::Short(ALERT_NANOS));
         assert!(pace.is_alert());
         assert_eq!(pace.next(&BUSY), Rest::Short(ALERT_NANOS), "not over at once");
     }
 
     #[test]
-    fn a_suspicion_keeps_it_alert() {
+    fn a_suspicion_costs_one_look() {
+        let mut pace = Pace::new();
+        rests(&mut pace, BUSY, Rest::Short(CALM_NANOS));
+        assert_eq!(pace.next(&SUSPECT), Rest::Short(ALERT_NANOS));
+        assert!(!pace.is_alert());
+        assert_eq!(pace.next(&BUSY), Rest::Short(CALM_NANOS), "and it was wrong");
+    }
+
+    #[test]
+    fn a_suspicion_that_stays_is_looked_after_closely() {
         let mut pace = Pace::new();
         for _ in 0..1000 {
             assert_eq!(pace.next(&SUSPECT), Rest::Short(ALERT_NANOS));

@@ -4,7 +4,9 @@
 //! A worker blocked in the kernel is told from one that computes by its thread's CPU clock: one that stands still from one
 //! look to the next, 20 us apart when it matters, means blocked, and the processor goes at once; one that runs is given its
 //! slice. The clock stands also for a thread that only waits for a CPU, on a machine with more to do than it has CPUs; so
-//! the kernel is asked once more, for the thread's state, before a processor is taken for that reason.
+//! the kernel is asked once more, for the thread's state, before a processor is taken for that reason. Nor is time without
+//! a CPU counted towards the slice: another thread in its place would wait just the same, and the two compete when both
+//! have work.
 //! Nothing is taken when nobody wants it: not while a processor idles (its worker can steal), nor while nothing waits.
 
 use super::hogs;
@@ -24,6 +26,8 @@ use std::sync::Arc;
 const LOOK_NANOS_MIN: u64 = 15_000;
 /// A thread that has used less of the time between two looks than one in so many is not computing.
 const COMPUTES_SHARE: u64 = 8;
+/// Who still waits for a CPU after so many slices loses its processor all the same: the kernel may never give it one.
+const STARVED_SLICES: u64 = 10;
 
 /// What was seen of one processor at the last look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +39,8 @@ pub(super) struct Seen {
     pub(super) looked: u64,
     /// CPU time of the thread that held it then; None: not read since the tick moved.
     pub(super) cpu: Option<u64>,
+    /// The first such reading since the tick moved, and when that was.
+    pub(super) first: Option<(u64, u64)>,
     /// This overrun has been counted.
     pub(super) counted: bool,
 }
@@ -67,21 +73,39 @@ pub(super) fn decide(seen: Seen, facts: Facts, has_cpu: impl FnOnce() -> Option<
     if !facts.wanted {
         return Verdict::Leave;
     }
-    if facts.now.saturating_sub(seen.since) >= facts.slice_nanos {
-        return Verdict::PastSlice;
+    let standing = facts.now.saturating_sub(seen.since);
+    if standing >= facts.slice_nanos {
+        let short = ran(seen, facts).is_some_and(|ran| ran < facts.slice_nanos);
+        let starved =
+            short && standing < facts.slice_nanos.saturating_mul(STARVED_SLICES) && has_cpu() == Some(true);
+        return if starved {
+            Verdict::Leave
+        } else {
+            Verdict::PastSlice
+        };
     }
     let Some(cpu) = facts.cpu else {
         return Verdict::Leave; // only the slice counts then
     };
     let elapsed = facts.now.saturating_sub(seen.looked);
     let Some(before) = seen.cpu.filter(|_| elapsed >= LOOK_NANOS_MIN) else {
-        return Verdict::Suspect;
+        return if has_cpu() == Some(true) {
+            Verdict::Leave
+        } else {
+            Verdict::Suspect
+        };
     };
     if cpu.saturating_sub(before) >= elapsed / COMPUTES_SHARE || has_cpu() == Some(true) {
         Verdict::Leave
     } else {
         Verdict::Blocked
     }
+}
+
+/// How much of the time since the tick moved the holder has had a CPU, at most: before the first look at its clock all of it.
+fn ran(seen: Seen, facts: Facts) -> Option<u64> {
+    let (looked, before) = seen.first?;
+    Some(looked.saturating_sub(seen.since) + facts.cpu?.saturating_sub(before))
 }
 
 /// The worker that holds `processor`, if one does, and the tenure in which it was seen to.
@@ -102,10 +126,19 @@ pub(super) fn look_at_mover(
     now: u64,
     closely: bool,
 ) {
-    (seen.since, seen.looked, seen.cpu, seen.counted) = (now, now, None, false);
-    if closely && let Some((worker, _)) = holder(shared, processor) {
-        seen.cpu = thread::cpu_time(worker.cpu_clock);
-    }
+    let cpu = if closely {
+        holder(shared, processor).and_then(|(worker, _)| thread::cpu_time(worker.cpu_clock))
+    } else {
+        None
+    };
+    *seen = Seen {
+        tick: seen.tick,
+        since: now,
+        looked: now,
+        cpu,
+        first: cpu.map(|cpu| (now, cpu)),
+        counted: false,
+    };
 }
 
 /// Looks at a processor whose tick stands and takes it if need be. True: it is held by a worker.
@@ -125,6 +158,7 @@ pub(super) fn look(
         slice_nanos: shared.config.slice.as_nanos() as u64,
         wanted: shared.idle.counts().1 == 0 && is_wanted(shared, processor, now),
     };
+    seen.first = seen.first.or(facts.cpu.map(|cpu| (now, cpu)));
     let elapsed = now.saturating_sub(seen.looked);
     let used = facts
         .cpu
@@ -135,9 +169,8 @@ pub(super) fn look(
     (seen.looked, seen.cpu) = (now, facts.cpu);
     if facts.wanted {
         sight.still = false;
-        sight.due_in = sight
-            .due_in
-            .min((seen.since + facts.slice_nanos).saturating_sub(now));
+        let ran = ran(*seen, facts).unwrap_or(now.saturating_sub(seen.since));
+        sight.due_in = sight.due_in.min(facts.slice_nanos.saturating_sub(ran));
     }
     match verdict {
         Verdict::Leave => {}
@@ -209,6 +242,7 @@ mod tests {
         since: 100 * MS,
         looked: 101 * MS,
         cpu: Some(5 * MS),
+        first: Some((101 * MS, 5 * MS)),
         counted: false,
     };
 
@@ -236,7 +270,7 @@ mod tests {
             Verdict::Leave,
             "computes"
         );
-        assert_eq!(decide(at(110 * MS, Some(13 * MS))), Verdict::PastSlice);
+        assert_eq!(decide(at(110 * MS, Some(14 * MS))), Verdict::PastSlice);
         assert_eq!(
             decide(at(101 * MS + US, Some(5 * MS))),
             Verdict::Suspect,
@@ -272,6 +306,42 @@ mod tests {
             decide(SEEN, facts, || None),
             Verdict::Blocked,
             "the clock alone must do"
+        );
+        let first = Seen { cpu: None, ..SEEN };
+        assert_eq!(
+            decide(first, facts, || Some(true)),
+            Verdict::Leave,
+            "seen at the first look"
+        );
+    }
+
+    #[test]
+    fn who_waits_for_a_cpu_has_not_had_its_slice() {
+        let late = at(115 * MS, Some(5 * MS + 8 * MS)); // and one before the first look
+        assert_eq!(decide(SEEN, late, || Some(true)), Verdict::Leave);
+        assert_eq!(
+            decide(SEEN, late, || Some(false)),
+            Verdict::PastSlice,
+            "it is blocked"
+        );
+        assert_eq!(
+            decide(SEEN, late, || None),
+            Verdict::PastSlice,
+            "it cannot be told"
+        );
+        let ran = at(115 * MS, Some(5 * MS + 9 * MS));
+        assert_eq!(decide(SEEN, ran, || Some(true)), Verdict::PastSlice, "had it");
+        let unseen = Seen { first: None, ..SEEN };
+        assert_eq!(
+            decide(unseen, late, || Some(true)),
+            Verdict::PastSlice,
+            "no first look"
+        );
+        let much_later = at(200 * MS, Some(5 * MS));
+        assert_eq!(
+            decide(SEEN, much_later, || Some(true)),
+            Verdict::PastSlice,
+            "starves for good"
         );
     }
 }

@@ -346,7 +346,7 @@ impl Inside {
                 shared.wake_one();
             }
         } else {
-            woken.drain(..).for_each(|task| shared.inject(task));
+            shared.inject_all(&mut woken);
         }
         self.worker().woken.set(woken);
     }

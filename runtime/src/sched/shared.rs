@@ -166,7 +166,21 @@ impl Shared {
         self.wake_one();
     }
 
-    /// The same for a task that was just spawned by a thread outside. False: the runtime closes.
+    /// The same for several at once, under one lock. Who is woken wakes the next, as long as there is more to run.
+    pub(crate) fn inject_all(&self, tasks: &mut Vec<TaskRef>) {
+        if tasks.is_empty() {
+            return;
+        }
+        let mut lists = self.lists.lock();
+        tasks
+            .drain(..)
+            .for_each(|task| self.push_shared(&mut lists, task));
+        drop(lists);
+        self.monitor.note_work();
+        self.wake_one();
+    }
+
+    /// As [`Shared::inject`] for a task that was just spawned by a thread outside. False: the runtime closes.
     pub(crate) fn try_inject_new(&self, task: TaskRef) -> bool {
         let mut lists = self.lists.lock();
         if self.closing.load(Acquire) {
