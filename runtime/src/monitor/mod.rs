@@ -186,7 +186,7 @@ impl<'a> Watch<'a> {
         Watch {
             shared,
             seen: vec![retake::Seen::default(); shared.processors.len()],
-            pace: Pace::new(),
+            pace: Pace::new(shared.config.slice.as_nanos() as u64),
             busy_at: clock::now(),
             workers: Vec::with_capacity(64),
             ready: ReadyList::with_capacity(256),
@@ -357,6 +357,7 @@ impl<'a> Watch<'a> {
                 if let Some(task) = processor.queue.steal_next() {
                     shared.inject(crate::task::header::TaskRef(task));
                     sight.still = false;
+                    sight.late = true;
                 } else if processor.queue.has_ring() || processor.timers.next_due() <= now {
                     shared.wake_one();
                     sight.still = false;

@@ -185,6 +185,7 @@ pub(super) fn look(
             });
             if taken {
                 sight.acted = true;
+                sight.late |= blocked;
             } else if blocked && shared.has_held() {
                 // Blocked inside the runtime: on `malloc`'s lock, perhaps, which somebody has who is held.
                 shared.release_held();
