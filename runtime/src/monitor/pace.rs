@@ -102,7 +102,13 @@ impl Pace {
             if self.idle_looks >= IDLE_LOOKS {
                 return Rest::Doze;
             }
-            return Rest::Short(IDLE_NANOS);
+            let rest = if self.wary > 0 {
+                WARY_REST_NANOS
+            } else {
+                IDLE_NANOS
+            };
+            self.wary = self.wary.saturating_sub(rest);
+            return Rest::Short(rest);
         }
         self.idle_looks = 0;
         if sight.late {

@@ -261,7 +261,9 @@ impl Inside {
             let processor = self.let_go();
             shared.push_idle_processor(&mut lists, processor); // S1
         }
-        let poll = !std::mem::replace(&mut lists.poller_taken, true);
+        // While every processor is held their holders poll: one more would only take events from under them, a few at a
+        // time, and could run nothing. Whoever lets go of a processor waits in the poller himself.
+        let poll = !lists.processors.is_empty() && !std::mem::replace(&mut lists.poller_taken, true);
         self.worker().in_poller.store(poll, Relaxed);
         lists.workers.push(NonNull::from(self.worker()));
         drop(lists);
