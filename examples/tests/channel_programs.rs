@@ -214,6 +214,17 @@ fn saga_undoes_what_fails() {
     assert!(out.contains("stock     9 done, 3 undone, 6 stand\n"), "{out}");
 }
 
+/// Steps that take time make orders queue, and whoever queues for too long gives up.
+#[test]
+fn saga_queues_for_steps_that_take_time() {
+    let arguments = ["--orders", "6", "--step-ms", "3", "--patience", "60000"];
+    let out = run_well(env!("CARGO_BIN_EXE_saga"), &arguments);
+    assert!(out.contains("6 orders done, 0 undone\n"), "{out}");
+    let arguments = ["--orders", "2", "--step-ms", "300", "--patience", "10"];
+    let out = run_well(env!("CARGO_BIN_EXE_saga"), &arguments);
+    assert!(out.contains(": stock late → stock "), "{out}");
+}
+
 /// A step that answers too late was done: it is undone too, so the books are right whatever was late.
 #[test]
 fn saga_undoes_what_is_late() {

@@ -51,6 +51,58 @@ fn every_kind_of_load_makes_a_valid_trace() {
     }
 }
 
+/// What the guide shows.
+#[test]
+fn an_example_shows_its_orders() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("saga");
+    let ended = Command::new(env!("CARGO_BIN_EXE_saga"))
+        .args([
+            "--orders",
+            "4",
+            "--patience",
+            "60000",
+            "--fail-every",
+            "shipping=2",
+            "--quiet",
+        ])
+        .env("BAST_TRACE", &file)
+        .status()
+        .unwrap();
+    assert!(ended.success());
+    let file = Path::to_str(&file).unwrap();
+    run(
+        env!("CARGO_BIN_EXE_bast-trace"),
+        &["check", "--self-contained", file],
+    );
+    let json = run(env!("CARGO_BIN_EXE_bast-trace"), &["attribute", "--json", file]);
+    let attributed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let mut regions: Vec<_> = attributed["regions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|region| {
+            (
+                region["name"].as_str().unwrap(),
+                region["count"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    regions.sort_unstable();
+    let expected = [
+        ("payment", 4),
+        ("shipping", 4),
+        ("stock", 4),
+        ("undo payment", 2),
+        ("undo stock", 2),
+    ];
+    assert_eq!(regions, expected);
+    let raw = String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+    for word in ["all orders", "order 4", "stock → payment → shipping → done"] {
+        assert!(raw.contains(word), "{word} is not in it");
+    }
+}
+
 #[test]
 fn tasks_and_regions_have_their_names() {
     let text = traced("marks", "attribute").to_string();

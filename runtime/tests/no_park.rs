@@ -8,6 +8,7 @@
 mod util;
 
 use bast::context::Context;
+use bast::net::TcpListener;
 use bast::sync::{Barrier, Condvar, Mutex, Notify, Once, RwLock, Semaphore, WaitGroup, channel};
 use bast::task::no_park;
 use std::io::Read;
@@ -44,6 +45,8 @@ fn calls_that_would_park_are_refused() {
         let (sender, receiver) = channel::bounded(1);
         refused("channel receive", || drop(receiver.recv()));
         refused("channel receive", || drop(receiver.recv_timeout(LONG)));
+        // Called by std's adapters, whose lines say nothing.
+        refused("channel receive", || drop(receiver.iter().collect::<Vec<_>>()));
         refused("channel receive", || {
             assert!(channel::never::<u32>().recv().is_err())
         });
@@ -65,6 +68,11 @@ fn calls_that_would_park_are_refused() {
         assert_eq!(Arc::strong_count(&counted), 1);
         let (mut near, _far) = pair();
         refused("network read", || drop(near.read(&mut [0])));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        refused("network accept", || drop(listener.accept()));
+        refused("network accept", || {
+            listener.incoming().take(1).for_each(drop);
+        });
         refused("scope", || {
             bast::scope(|scope| {
                 scope.spawn(|| bast::time::sleep(Duration::from_millis(3)));

@@ -21,13 +21,17 @@ fn serve(address: &str) -> io::Result<()> {
         match listener.accept() {
             Ok((stream, peer)) => {
                 println!("{peer} came");
-                bast::spawn(move || {
+                let named = bast::task::Builder::new().name(peer.to_string());
+                let connection = named.spawn(move || {
                     let end = echo(stream);
                     println!(
                         "{peer} left: {}",
                         end.map_or_else(|error| error.to_string(), |bytes| format!("{bytes} bytes"))
                     );
                 });
+                if let Err(error) = connection {
+                    eprintln!("{peer} was sent away: {error}");
+                }
             }
             Err(error) => {
                 // Most often the limit of open files: connections have to end before new ones fit.

@@ -14,5 +14,9 @@ pub mod checking {
 /// Execution traces.
 #[cfg(not(bast_loom))]
 pub mod tracing {
+    // Its pictures are files beside it, as GitHub shows it. rustdoc takes no files along: these links come first, and win.
+    // The comment ends the paragraph before them.
+    #![doc = concat!("<!-- -->\n[saga]: ", include_str!("tracing-saga.uri"))]
+    #![doc = concat!("[pipeline]: ", include_str!("tracing-pipeline.uri"))]
     #![doc = include_str!("tracing.md")]
 }

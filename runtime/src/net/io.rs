@@ -31,6 +31,15 @@ fn slot(direction: Direction) -> usize {
     }
 }
 
+/// What of a socket such a wait is for.
+#[inline]
+fn direction_of(why: Reason) -> Direction {
+    match why {
+        Reason::Read | Reason::Accept => Direction::Read,
+        _ => Direction::Write,
+    }
+}
+
 impl<S: AsRawFd> Watched<S> {
     /// Registers a nonblocking socket with the calling task's runtime.
     pub(super) fn new(socket: S) -> io::Result<Watched<S>> {
@@ -54,16 +63,17 @@ impl<S: AsRawFd> Watched<S> {
         Ok(self.socket)
     }
 
-    /// Makes `call` until it does not block, parking in between. `short` says that a success was less than it could
-    /// have been, so that the socket is drained (or full).
+    /// Makes `call` until it does not block, parking in between, which `why` names. `short` says that a success was less
+    /// than it could have been, so that the socket is drained (or full).
     #[inline]
     pub(super) fn run<T>(
         &self,
-        direction: Direction,
+        why: Reason,
         at: &'static Location<'static>,
         mut call: impl FnMut() -> io::Result<T>,
         short: impl FnOnce(&T) -> bool,
     ) -> io::Result<T> {
+        let direction = direction_of(why);
         let own_deadline =
             Inside::enter().map_or_else(thread_deadline, |inside| inside.task().deadline.get());
         self.check_deadline(direction, own_deadline)?;
@@ -86,7 +96,7 @@ impl<S: AsRawFd> Watched<S> {
                     Err(error) => break Err(error),
                 }
             }
-            if let Err(error) = self.wait(direction, at, &mut started) {
+            if let Err(error) = self.wait(why, at, &mut started) {
                 break Err(error);
             }
         };
@@ -113,23 +123,14 @@ impl<S: AsRawFd> Watched<S> {
 
     /// Waits for the direction's next event, or until a deadline. `started` is when the call began to wait.
     #[inline(never)]
-    fn wait(
-        &self,
-        direction: Direction,
-        at: &'static Location<'static>,
-        started: &mut u64,
-    ) -> io::Result<()> {
+    fn wait(&self, why: Reason, at: &'static Location<'static>, started: &mut u64) -> io::Result<()> {
+        let direction = direction_of(why);
         let Some(mut inside) = Inside::enter() else {
             return self.wait_on_thread(direction, started);
         };
         let task = inside.task();
-        let reason = if direction == Direction::Read {
-            Reason::Read
-        } else {
-            Reason::Write
-        };
         if !inside.may_park() {
-            inside.refuse(reason, at);
+            inside.refuse(why, at);
         }
         let token = task.token();
         match self.source.wait_start(direction, token) {
@@ -140,7 +141,7 @@ impl<S: AsRawFd> Watched<S> {
         // After arming: a deadline set from now on hands our token out.
         let deadline = self.deadline(direction, task.deadline.get(), started);
         if !task.is_over(deadline) {
-            inside.park_until(deadline, reason, at);
+            inside.park_until(deadline, why, at);
         }
         let over = if deadline == NEVER { LIVE } else { task.over() };
         drop(inside);

@@ -4,6 +4,7 @@ use super::io::Watched;
 use super::resolve::each_address;
 use super::socket;
 use crate::primitive::atomic::{Acquire, AtomicBool, Release};
+use crate::task::header::Reason;
 use bast_netpoll::Direction;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -60,6 +61,10 @@ impl TcpListener {
     /// `ulimit -n` or close some), and [`TimedOut`](io::ErrorKind::TimedOut) past a deadline.
     #[track_caller]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.accept_at(Location::caller())
+    }
+
+    fn accept_at(&self, at: &'static Location<'static>) -> io::Result<(TcpStream, SocketAddr)> {
         if self.closed.load(Acquire) {
             return Err(io::Error::new(
                 io::ErrorKind::NotConnected,
@@ -67,9 +72,7 @@ impl TcpListener {
             ));
         }
         let call = || socket::accept(&self.inner.socket);
-        let (stream, address) = self
-            .inner
-            .run(Direction::Read, Location::caller(), call, |_| false)?;
+        let (stream, address) = self.inner.run(Reason::Accept, at, call, |_| false)?;
         Ok((
             TcpStream {
                 inner: Watched::new(stream)?,
@@ -79,8 +82,12 @@ impl TcpListener {
     }
 
     /// Accepts for ever.
+    #[track_caller]
     pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { listener: self }
+        Incoming {
+            listener: self,
+            at: Location::caller(),
+        }
     }
 
     /// Ends all waits on this listener with an error, now and in future, from any task: for an orderly stop. The
@@ -136,18 +143,18 @@ impl TcpListener {
     }
 }
 
-/// The endless iterator of [`TcpListener::incoming`].
+/// The endless iterator of [`TcpListener::incoming`]; reports name its waits by the place where it was made.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,
+    at: &'static Location<'static>,
 }
 
 impl Iterator for Incoming<'_> {
     type Item = io::Result<TcpStream>;
 
-    #[track_caller]
     fn next(&mut self) -> Option<io::Result<TcpStream>> {
-        Some(self.listener.accept().map(|(stream, _)| stream))
+        Some(self.listener.accept_at(self.at).map(|(stream, _)| stream))
     }
 }
 
@@ -202,7 +209,7 @@ impl TcpStream {
                 other => other.map(drop),
             },
         };
-        stream.inner.run(Direction::Write, at, connected, |()| false)?;
+        stream.inner.run(Reason::Connect, at, connected, |()| false)?;
         stream.inner.set_timeout(Direction::Write, None)?;
         Ok(stream)
     }
@@ -236,7 +243,7 @@ impl TcpStream {
         call: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
         self.inner
-            .run(Direction::Read, at, call, |&count| 0 < count && count < room)
+            .run(Reason::Read, at, call, |&count| 0 < count && count < room)
     }
 
     #[inline]
@@ -249,8 +256,7 @@ impl TcpStream {
         if length == 0 {
             return Ok(0); // needs no room
         }
-        self.inner
-            .run(Direction::Write, at, call, |&count| count < length)
+        self.inner.run(Reason::Write, at, call, |&count| count < length)
     }
 
     /// Reads without taking the bytes out.
@@ -260,8 +266,7 @@ impl TcpStream {
     #[track_caller]
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let call = || self.inner.socket.peek(buffer);
-        self.inner
-            .run(Direction::Read, Location::caller(), call, |_| false)
+        self.inner.run(Reason::Read, Location::caller(), call, |_| false)
     }
 
     /// Shuts down reading, writing or both; waiting calls end.

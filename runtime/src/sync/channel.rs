@@ -230,8 +230,12 @@ impl<T> Receiver<T> {
     #[inline]
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.take(Limit::Forever, Location::caller())
-            .map_err(|_| RecvError)
+        self.recv_at(Location::caller())
+    }
+
+    #[inline]
+    pub(super) fn recv_at(&self, at: &'static Location<'static>) -> Result<T, RecvError> {
+        self.take(Limit::Forever, at).map_err(|_| RecvError)
     }
 
     /// Receives a value if there is one.
@@ -302,8 +306,9 @@ impl<T> Receiver<T> {
     }
 
     /// Values as they come, until the channel is closed and empty.
+    #[track_caller]
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter(self)
+        Iter::new(self, Location::caller())
     }
 
     /// Values that are there, until there is none.

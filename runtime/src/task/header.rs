@@ -408,9 +408,9 @@ pub(crate) enum Reason {
     Join = 2,
     /// `time::sleep` and intervals.
     Sleep = 3,
-    /// A descriptor to become readable.
+    /// Bytes to come.
     Read = 4,
-    /// A descriptor to become writable.
+    /// Room for bytes.
     Write = 5,
     /// `sync::Mutex`.
     Mutex = 6,
@@ -436,6 +436,10 @@ pub(crate) enum Reason {
     Select = 16,
     /// The end of a `scope`.
     Scope = 17,
+    /// A connection to come.
+    Accept = 18,
+    /// A connection to stand.
+    Connect = 19,
 }
 
 impl Reason {
@@ -457,6 +461,8 @@ impl Reason {
             15 => Reason::Recv,
             16 => Reason::Select,
             17 => Reason::Scope,
+            18 => Reason::Accept,
+            19 => Reason::Connect,
             _ => Reason::Park,
         }
     }
@@ -464,7 +470,7 @@ impl Reason {
     /// Go's name for such a wait, by which its tools sort.
     pub(crate) fn in_go(self) -> &'static str {
         match self {
-            Reason::Read | Reason::Write => "network",
+            Reason::Read | Reason::Write | Reason::Accept | Reason::Connect => "network",
             Reason::Sleep => "sleep",
             Reason::Send => "chan send",
             Reason::Recv => "chan receive",
@@ -495,6 +501,8 @@ impl Reason {
             Reason::Recv => "channel receive",
             Reason::Select => "select",
             Reason::Scope => "scope",
+            Reason::Accept => "network accept",
+            Reason::Connect => "network connect",
         }
     }
 }

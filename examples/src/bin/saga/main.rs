@@ -38,6 +38,9 @@ struct Options {
     /// How long an order waits for an answer, in milliseconds
     #[arg(long, default_value_t = 50)]
     patience: u64,
+    /// How long a service works on a step, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    step_ms: u64,
     /// Items there are in stock; an order takes one
     #[arg(long, default_value_t = 1000)]
     stock: u64,
@@ -102,23 +105,28 @@ fn run(options: &Options) -> (Vec<(u64, String, End)>, [Books; 3]) {
             refuses_every: of(&options.fail_every),
             late_every: of(&options.slow_every),
             late_by: 10 * patience,
+            takes: Duration::from_millis(options.step_ms),
             room: if step == Step::Stock {
                 options.stock
             } else {
                 u64::MAX
             },
         };
-        Service::start(plan)
+        Service::start(step, plan)
     });
     let (say, said) = channel::unbounded();
+    let all = bast::trace::task("all orders");
     for number in 1..=options.orders {
         let order = Order::new(number, services.each_ref().map(Service::requests), patience);
         let say = say.clone();
-        bast::spawn(move || {
-            let (journal, end) = order.carry_out();
+        let work = all.task("order");
+        let named = bast::task::Builder::new().name(format!("order {number}"));
+        let under_way = named.spawn(move || {
+            let (journal, end) = order.carry_out(&work);
             say.send((number, journal, end))
                 .expect("the caller waits for all orders");
         });
+        under_way.expect("there is room for a task");
     }
     drop(say);
     let mut ends: Vec<_> = said.iter().collect();

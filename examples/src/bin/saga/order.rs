@@ -1,8 +1,8 @@
 //! An order: a state machine that is driven by answers, and by time.
 
 use super::service::{Answer, Request, Step};
-use bast::select;
 use bast::sync::channel::{self, Receiver, Sender};
+use bast::{select, trace};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -48,28 +48,36 @@ impl Order {
         }
     }
 
-    /// From the first state to the last; the journal says how.
-    pub(crate) fn carry_out(mut self) -> (String, End) {
+    /// From the first state to the last; the journal says how. In an execution trace each step is a region of `work`.
+    pub(crate) fn carry_out(mut self, work: &trace::UserTask) -> (String, End) {
+        work.log("number", &self.number.to_string());
         let mut state = State::Doing(0);
         loop {
             state = match state {
-                State::Doing(step) => self.do_step(step),
-                State::Undoing(step) => self.undo_step(step),
-                State::Ended(end) => return (self.journal, end),
+                State::Doing(step) => work.region(Step::ALL[step].name(), || self.do_step(step)),
+                State::Undoing(step) => {
+                    let name = format!("undo {}", Step::ALL[step].name());
+                    work.region(&name, || self.undo_step(step))
+                }
+                State::Ended(end) => {
+                    work.log("journal", &self.journal);
+                    return (self.journal, end);
+                }
             };
         }
     }
 
     fn do_step(&mut self, step: usize) -> State {
-        let Some(name) = Step::ALL.get(step).map(|step| step.name()) else {
-            self.note("done");
-            return State::Ended(End::Done);
-        };
+        let name = Step::ALL[step].name();
         let order = self.number;
         match self.ask(step, |answer| Request::Do { order, answer }) {
             Heard::Answer(Answer::Done) => {
                 self.note(name);
-                State::Doing(step + 1)
+                if step + 1 < Step::ALL.len() {
+                    return State::Doing(step + 1);
+                }
+                self.note("done");
+                State::Ended(End::Done)
             }
             Heard::Answer(_) => {
                 self.note(&format!("{name} refused"));

@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) refuses_every: Option<u64>,
     pub(crate) late_every: Option<u64>,
     pub(crate) late_by: Duration,
+    /// How long it works on a step; one at a time.
+    pub(crate) takes: Duration,
     /// For how many orders at a time it can stand.
     pub(crate) room: u64,
 }
@@ -75,9 +77,12 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn start(plan: Plan) -> Service {
+    pub(crate) fn start(step: Step, plan: Plan) -> Service {
         let (requests, to_do) = channel::bounded(32);
-        let task = bast::spawn(move || serve(plan, &to_do));
+        let named = bast::task::Builder::new().name(step.name());
+        let task = named
+            .spawn(move || serve(plan, &to_do))
+            .expect("there is room for a task");
         Service { requests, task }
     }
 
@@ -98,6 +103,9 @@ fn serve(plan: Plan, requests: &Receiver<Request>) -> Books {
     for request in requests {
         match request {
             Request::Do { order, answer } => {
+                if !plan.takes.is_zero() {
+                    bast::time::sleep(plan.takes);
+                }
                 let standing = *orders.entry(order).or_insert_with(|| {
                     let refused = plan
                         .refuses_every
