@@ -255,6 +255,43 @@ fn the_flight_recorder_keeps_the_newest() {
     });
 }
 
+/// Tests are built as everybody builds: with whatever in the register for frame pointers.
+#[test]
+fn stacks_may_be_asked_for_without_frame_pointers() {
+    fn deep(levels: u32) -> u32 {
+        if levels == 0 {
+            bast::time::sleep(Duration::from_millis(1));
+            return 0;
+        }
+        std::hint::black_box(deep(levels - 1)) + 1
+    }
+    let _alone = alone();
+    for frames in [1, 16, usize::MAX] {
+        on_each(move || {
+            let bytes = Bytes::default();
+            let trace = Options::new().stacks(frames).start(bytes.clone()).unwrap();
+            let tasks: Vec<_> = (0..10)
+                .map(|levels| bast::spawn(move || deep(levels * 20)))
+                .collect();
+            let (sender, receiver) = bast::sync::channel::rendezvous();
+            let woken = bast::spawn(move || receiver.recv().unwrap());
+            let thread = std::thread::spawn(move || sender.send(()).unwrap()); // a stack that is not ours
+            woken.join().unwrap();
+            thread.join().unwrap();
+            bast::on_big_stack(1 << 20, work);
+            bast::blocking(|| trace::log("key", "within a blocking section"));
+            tasks
+                .into_iter()
+                .for_each(|task| assert!(task.join().unwrap() < 200));
+            trace.stop().unwrap();
+            assert!(holds(&bytes.get(), "tests/trace.rs"));
+        });
+        let recorder = FlightRecorder::new().stacks(frames).start().unwrap();
+        run_on(2, work);
+        assert!(recorder.snapshot(io::sink()).unwrap() > 0);
+    }
+}
+
 #[test]
 fn one_snapshot_of_what_is_late() {
     let _alone = alone();
@@ -308,14 +345,16 @@ fn a_snapshot_of_the_first_panic() {
 fn begun_by_the_environment() {
     let name = "begun_by_the_environment";
     let path = file("environment");
-    util::in_good_child(
-        name,
-        |child| {
-            child.env("BAST_TRACE", &path);
-        },
-        || run_on(2, || trace::region("in the child", work)),
-    );
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    assert!(bytes.starts_with(HEADER) && holds(&bytes, "in the child"));
+    for stacks in ["", "32", "many"] {
+        util::in_good_child(
+            name,
+            |child| {
+                child.env("BAST_TRACE", &path).env("BAST_TRACE_STACKS", stacks);
+            },
+            || run_on(2, || trace::region("in the child", work)),
+        );
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(bytes.starts_with(HEADER) && holds(&bytes, "in the child"));
+    }
 }

@@ -306,7 +306,7 @@ impl Inside {
             Settle::Park(task) => {
                 chaos::point(Point::Commit);
                 if task.state.commit_park() == CommitPark::Notified {
-                    super::traced::unblocked(task);
+                    super::traced::unblocked_before(task);
                     self.requeue(task);
                 }
             }

@@ -72,7 +72,7 @@ impl Ink {
         let Some(own) = self.task.filter(|own| !own.syscall) else {
             return false;
         };
-        let stack = self.cache.stack(what, at, own.record.root());
+        let stack = self.stack(what, at, own.record.root());
         let mut all = [0; 5];
         all[..arguments.len()].copy_from_slice(arguments);
         all[arguments.len()] = u64::from(stack);

@@ -16,6 +16,7 @@
 //! | `pen`, `found` | what a thread writes: from what the reader knows to what has happened |
 //! | `record` | what the reader knows of each task and processor |
 //! | `tables`, `name`, `encode` | stacks by `#[track_caller]`, readable names, bytes |
+//! | `walk`, `symbols` | stacks by frame pointers, if asked for, and their names |
 //! | `session` | the start, which finds out what everybody does; generations; the end |
 //! | `outbox`, `flight` | where generations go |
 //! | `registry` | all that can be in a trace |
@@ -38,8 +39,10 @@ mod pen;
 mod record;
 mod registry;
 mod session;
+mod symbols;
 mod tables;
 mod user;
+mod walk;
 
 pub use flight::{FlightRecorder, Recording};
 pub use marks::{UserTask, log, region, task};

@@ -20,6 +20,7 @@ use super::record::{
 };
 use super::session::{self, GATE};
 use super::tables::{self, Cache};
+use super::walk::Walk;
 use crate::sys::lock::{Lock, Rank};
 use crate::time::clock;
 use std::panic::Location;
@@ -75,6 +76,7 @@ pub(crate) struct Ink {
     /// Nothing was written since the trace began.
     pub(super) fresh: bool,
     pub(super) cache: Cache,
+    pub(super) walk: Walk,
 }
 
 /// The task on the thread, as far as the reader knows.
@@ -99,6 +101,7 @@ impl Pen {
             task: None,
             fresh: true,
             cache: Cache::new(),
+            walk: Walk::default(),
         }))
     }
 
@@ -108,6 +111,7 @@ impl Pen {
             ink.look_at_clock();
             let result = body(ink);
             ink.fresh = false;
+            ink.walk.forget();
             result
         })
     }
@@ -349,7 +353,10 @@ impl Ink {
         if let Some(own) = &mut self.task {
             own.syscall = true;
             let record = own.record;
-            let stack = self.cache.stack(what, at, record.root());
+            let stack = match stolen {
+                true => self.cache.stack(what, at, record.root()), // it was elsewhere then
+                false => self.stack(what, at, record.root()),
+            };
             known.sequence += 1;
             self.put(kind::GO_SYSCALL_BEGIN, &[known.sequence, u64::from(stack)]);
             record.set(Known {
@@ -396,7 +403,7 @@ impl Ink {
         let root = self.cache.root(task.entry, task.spawned);
         task.record.name(task.id, root);
         let own = self.task.map_or(0, |own| own.record.root());
-        let stack = self.cache.stack("spawn", task.spawned, own);
+        let stack = self.stack("spawn", task.spawned, own);
         self.create(task.record, RUNNABLE, stack);
     }
 
@@ -462,9 +469,9 @@ impl Ink {
         self.task = None;
         let root = own.record.root();
         let (kind, state, reason, stack) = match how {
-            Leave::Stop(reason) => (kind::GO_STOP, RUNNABLE, reason, root),
+            Leave::Stop(reason) => (kind::GO_STOP, RUNNABLE, reason, self.with_frames(root)),
             Leave::Block(reason, what, at) => {
-                let stack = self.cache.stack(what, at, root);
+                let stack = self.stack(what, at, root);
                 (kind::GO_BLOCK, WAITING, reason, stack)
             }
         };
@@ -483,8 +490,8 @@ impl Ink {
             return;
         }
         let stack = match self.task {
-            Some(own) => own.record.root(),
-            None => self.cache.stack("the runtime wakes", Location::caller(), 0),
+            Some(own) => self.with_frames(own.record.root()),
+            None => self.stack("the runtime wakes", Location::caller(), 0),
         };
         known.sequence += 1;
         known.state = RUNNABLE;

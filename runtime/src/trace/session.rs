@@ -142,12 +142,13 @@ pub(super) fn unreserve() {
     BUSY.store(false, Release);
 }
 
-/// Begins a trace into `sink`. The caller has reserved it. Gives the closer's thread.
-pub(super) fn begin(sink: Arc<dyn Sink>) -> io::Result<std::thread::JoinHandle<()>> {
+/// Begins a trace into `sink`, with so many frames of real stacks. The caller has reserved it. Gives the closer's thread.
+pub(super) fn begin(sink: Arc<dyn Sink>, frames: usize) -> io::Result<std::thread::JoinHandle<()>> {
     STOP.store(false, Relaxed);
     GIVEN_UP.store(false, Relaxed);
     ASKED.store(CLOSED.load(Relaxed), Relaxed);
     tables::clear();
+    super::walk::set_depth(frames);
     let generation = NEXT.load(Relaxed);
     FIRST.store(generation, Relaxed);
     let mut closer = Closer {

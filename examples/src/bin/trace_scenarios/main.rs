@@ -5,6 +5,7 @@
 
 mod loads;
 mod marks;
+mod stacks;
 mod truth;
 
 use std::fs::File;
@@ -58,6 +59,10 @@ const LOADS: &[Load] = &[
     Load {
         name: "marks",
         run: |file| traced(file, 2, marks::all),
+    },
+    Load {
+        name: "stacks",
+        run: stacks::all,
     },
     Load {
         name: "start-stop",
