@@ -94,6 +94,7 @@ impl Ink {
         }
         self.starts(task);
         self.annotate(kind::PROCS_CHANGE, &[count], "trace", task.spawned);
+        self.heap();
         if lost > 0 {
             let text = format!("{lost} generations were not written, as the writer could not keep up");
             let key = u64::from(self.cache.string("lost"));

@@ -110,6 +110,7 @@ impl Pen {
         self.0.write(&GATE, Ink::turn, |ink, _| {
             ink.look_at_clock();
             let result = body(ink);
+            ink.heap_if_due();
             ink.fresh = false;
             ink.walk.forget();
             result
@@ -139,6 +140,11 @@ impl Pen {
 impl Ink {
     fn look_at_clock(&mut self) {
         self.now = clock::now() / UNIT_NANOS;
+    }
+
+    /// The time of the events being written, in units.
+    pub(super) fn now(&self) -> u64 {
+        self.now
     }
 
     /// The generation written now.

@@ -149,6 +149,7 @@ pub(super) fn begin(sink: Arc<dyn Sink>, frames: usize) -> io::Result<std::threa
     ASKED.store(CLOSED.load(Relaxed), Relaxed);
     tables::clear();
     super::walk::set_depth(frames);
+    super::heap::begin();
     let generation = NEXT.load(Relaxed);
     FIRST.store(generation, Relaxed);
     let mut closer = Closer {
