@@ -1,91 +1,27 @@
 //! The heap in execution traces, with an allocator that counts.
 #![allow(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests use plain threads, locks and clocks to look at the runtime from outside"
+    reason = "tests use plain threads and clocks to look at the runtime from outside"
 )]
 
 mod util;
 
 use bast::trace::{self, CountedHeap};
 use std::alloc::System;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use util::run_on;
+use util::trace_bytes::{Bytes, HEAP_ALLOC, read};
 
 #[global_allocator]
 static HEAP: CountedHeap<System> = CountedHeap::new(System);
 
 const PIECE: usize = 16 << 20;
 
-/// A writer whose bytes can be looked at.
-#[derive(Clone, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Bytes {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn number(bytes: &mut &[u8]) -> u64 {
-    let mut value = 0;
-    for shift in (0..).step_by(7) {
-        let (&byte, rest) = bytes.split_first().expect("the trace goes on");
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            break;
-        }
-    }
-    value
-}
-
-/// How many numbers follow an event's kind, its time counted.
-fn numbers_of(kind: u8) -> usize {
-    match kind {
-        11 | 17 | 18 | 23 | 24 => 1,
-        15 | 37 | 39 => 2,
-        9 | 10 | 13 | 16 | 19 | 20 | 22 | 41 => 3,
-        12 | 14 | 21 | 42 | 43 | 47 => 4,
-        40 | 44 | 48 => 5,
-        _ => panic!("an event of kind {kind}"),
-    }
-}
-
-/// The values of the heap, with their times, in order.
+/// The values of the heap, in order.
 fn values(trace: &[u8]) -> Vec<u64> {
-    let mut rest = &trace[16..];
-    let mut values = Vec::new();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        if first == 52 {
-            continue; // end of a generation
-        }
-        assert_eq!(first, 1, "a batch");
-        let [_, _, mut time, size] = [(); 4].map(|()| number(&mut rest));
-        let (mut payload, after) = rest.split_at(size as usize);
-        rest = after;
-        if matches!(payload.first(), Some(2 | 4 | 50) | None) {
-            continue; // tables
-        }
-        while let Some((&kind, after)) = payload.split_first() {
-            payload = after;
-            let numbers: Vec<_> = (0..numbers_of(kind)).map(|_| number(&mut payload)).collect();
-            time += numbers[0];
-            if kind == 37 {
-                values.push((time, numbers[1]));
-            }
-        }
-    }
-    values.sort_unstable();
-    values.into_iter().map(|(_, value)| value).collect()
+    let (events, _) = read(trace);
+    let values = events.iter().filter(|event| event.kind == HEAP_ALLOC);
+    values.map(|event| event.words[0]).collect()
 }
 
 /// Tasks that write events, until values must have been written.
@@ -115,7 +51,7 @@ fn the_heap_is_in_the_trace() {
         a_while();
     });
     trace.stop().unwrap();
-    let values = values(&bytes.0.lock().unwrap());
+    let values = values(&bytes.get());
     let floor = before + PIECE as u64 / 2;
     let low = |value: &u64| *value < floor;
     let high = |value: &u64| (before + 2 * PIECE as u64..before + 3 * PIECE as u64).contains(value);
@@ -153,7 +89,7 @@ fn one_value_a_millisecond_is_the_most() {
     });
     let generations = trace.stop().unwrap().generations;
     let most = start.elapsed().as_millis() as u64 + 1 + generations; // each begins with one
-    let count = values(&bytes.0.lock().unwrap()).len() as u64;
+    let count = values(&bytes.get()).len() as u64;
     assert!(
         (1..=most).contains(&count),
         "{count} values, {most} would be right"

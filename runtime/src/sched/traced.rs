@@ -291,15 +291,14 @@ impl Source for Shared {
             while !is_settled(&worker) {
                 trace::wait_a_moment();
             }
-            worker.pen.write(|ink| {
+            trace::found(&worker.pen, || {
                 let processor = NonNull::new(worker.holds.load(Acquire));
                 // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
                 let processor = processor.map(|processor| unsafe { processor.as_ref() }.trace);
                 // Without a processor and inside it sleeps beside its task, which waits or is queued.
                 let runs = processor.is_some() || !worker.marking.is_inside();
                 let task = worker.current.get().filter(|_| runs);
-                let task = task.map(|task| subject(task, self.number));
-                ink.found(processor, task.as_ref());
+                (processor, task.map(|task| subject(task, self.number)))
             });
         }
     }

@@ -47,6 +47,7 @@ mod user;
 mod walk;
 
 pub use flight::{FlightRecorder, Recording};
+pub(crate) use found::found;
 pub use heap::CountedHeap;
 pub use marks::{UserTask, log, region, task};
 pub(crate) use pen::{Ink, Leave, Pen, Subject};

@@ -48,6 +48,13 @@ pub(crate) struct Subject<'a> {
     pub(crate) label: Option<&'a str>,
 }
 
+impl Subject<'_> {
+    /// The format has no empty ones.
+    pub(super) fn label(&self) -> Option<&str> {
+        self.label.filter(|label| !label.is_empty())
+    }
+}
+
 /// How a task leaves its worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Leave {
@@ -432,7 +439,6 @@ impl Ink {
         let Some(mut known) = self.meet(task, RUNNABLE) else {
             return;
         };
-        let first = known.sequence == 0;
         if known.state == WAITING {
             known.sequence += 1;
             self.put(kind::GO_UNBLOCK, &[task.id, known.sequence, 0]);
@@ -449,7 +455,10 @@ impl Ink {
             record: task.record,
             syscall: false,
         });
-        if first && let Some(label) = task.label.filter(|label| !label.is_empty()) {
+        // In each generation, as those before it may be lost to whoever reads: thrown away by a flight recorder.
+        if let Some(label) = task.label()
+            && task.record.is_to_label(self.generation)
+        {
             let label = tables::string(label);
             self.put(kind::GO_LABEL, &[label]);
         }

@@ -11,8 +11,8 @@
 //! # When the writer cannot keep up
 //! The closer ends the generation and with it everything that the reader knows of: all tasks are destroyed and all
 //! processors stopped, in the trace alone. Then nothing is written until the outbox has room again, for whole
-//! generations, which are counted. Then everything is created anew, as the start of a trace finds it, and a log says how
-//! many generations are missing. So no task ever waits for the writer.
+//! generations, which are counted. Then everything is created anew, as the start of a trace finds it, each task with its
+//! names, and a log says how many generations are missing. So no task ever waits for the writer.
 
 use super::encode::{Batch, FREQUENCY, HEADER, NONE, UNIT_NANOS, kind, number};
 use super::gate::Gate;
