@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use util::trace_bytes::{Bytes, GO_LABEL, USER_LOG, texts};
+use util::trace_bytes::{Bytes, GO_LABEL, GO_STOP, USER_LOG, texts};
 use util::{on_each, run_on, wait_for};
 
 const HEADER: &[u8] = b"go 1.26 trace";
@@ -295,6 +295,35 @@ fn after_a_pause(processors: usize) {
     // The other tasks needed the processor, so it was not with the one that blocks.
     let without = holds(&bytes, "goes on without a processor");
     assert!(without || processors > 1, "the one in a blocking section");
+}
+
+/// A task that never waits and makes calls: its slice ends by the monitor's request. One that asks itself is told apart.
+#[test]
+fn a_slice_that_is_over_is_no_yield() {
+    let _alone = alone();
+    run_on(1, || {
+        let bytes = Bytes::default();
+        let trace = trace::start(bytes.clone()).unwrap();
+        work();
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = over.clone();
+        let hog = bast::spawn(move || {
+            while !seen.load(Acquire) {
+                bast::task::checkpoint();
+            }
+        });
+        bast::task::yield_now(); // comes back once the hog's slice is over
+        over.store(true, Release);
+        hog.join().unwrap();
+        trace.stop().unwrap();
+        let reasons: Vec<_> = texts(&bytes.get(), GO_STOP, 0)
+            .into_iter()
+            .map(|(_, reason)| reason)
+            .collect();
+        for reason in ["runtime.Gosched", "preempted"] {
+            assert!(reasons.iter().any(|said| said == reason), "{reason}: {reasons:?}");
+        }
+    });
 }
 
 #[test]

@@ -205,6 +205,7 @@ impl Inside {
         let worker = self.worker();
         let (task, how) = match settle {
             Settle::Yield(task) | Settle::Global(task) => (task, Leave::Stop("runtime.Gosched")),
+            Settle::Preempted(task) => (task, Leave::Stop("preempted")),
             Settle::Park(task) => {
                 let (reason, at) = task.site().expect("noted before");
                 (task, Leave::Block(reason.in_go(), reason.text(), at))
