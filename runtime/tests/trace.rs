@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use util::trace_bytes::{Bytes, GO_LABEL, GO_STOP, USER_LOG, texts};
 use util::{on_each, run_on, wait_for};
 
 const HEADER: &[u8] = b"go 1.26 trace";
@@ -23,27 +24,6 @@ const HEADER: &[u8] = b"go 1.26 trace";
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A writer whose bytes can be looked at.
-#[derive(Clone, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
-
-impl Bytes {
-    fn get(&self) -> Vec<u8> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Write for Bytes {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn holds(trace: &[u8], word: &str) -> bool {
@@ -187,12 +167,12 @@ fn a_writer_that_fails_is_reported_and_harms_nothing() {
 }
 
 /// Takes nothing until it may.
-struct Stuck(Arc<AtomicBool>);
+struct Stuck(Arc<AtomicBool>, Bytes);
 
 impl Write for Stuck {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         wait_for(|| self.0.load(Acquire));
-        Ok(bytes.len())
+        self.1.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -206,7 +186,10 @@ fn nobody_waits_for_a_writer_that_is_stuck() {
     let _alone = alone();
     run_on(2, || {
         let go = Arc::new(AtomicBool::new(false));
-        let trace = Options::new().outbox_bytes(1).start(Stuck(go.clone())).unwrap();
+        let trace = Options::new()
+            .outbox_bytes(1)
+            .start(Stuck(go.clone(), Bytes::default()))
+            .unwrap();
         // The first generation fills the outbox: from its end on nothing is traced.
         wait_for(|| {
             work();
@@ -216,6 +199,130 @@ fn nobody_waits_for_a_writer_that_is_stuck() {
         go.store(true, Release);
         wait_for(trace::is_enabled);
         assert!(trace.stop().unwrap().lost_generations > 0);
+    });
+}
+
+/// Of a task that was there before the trace, and in each piece, as a reader may have only one.
+#[test]
+fn a_name_is_said_wherever_its_task_runs() {
+    let _alone = alone();
+    on_each(|| {
+        let (sender, receiver) = bast::sync::channel::rendezvous();
+        let named = bast::task::Builder::new().name("one that waits");
+        let task = named.spawn(move || receiver.iter().for_each(drop)).unwrap();
+        work(); // and it waits
+        let recorder = FlightRecorder::new().start().unwrap();
+        let mut trace = Vec::new();
+        for pieces in 1..=3 {
+            sender.send(()).unwrap();
+            work();
+            trace.clear();
+            recorder.snapshot(&mut trace).unwrap(); // ends a piece
+            let said = texts(&trace, GO_LABEL, 0);
+            let count = said.iter().filter(|(_, text)| text == "one that waits").count();
+            assert!(count >= pieces, "{count} of {pieces}: {said:?}");
+        }
+        drop((recorder, sender));
+        task.join().unwrap();
+    });
+}
+
+/// Tasks that do whatever a task can do while the trace pauses.
+#[test]
+fn names_are_said_again_after_a_pause() {
+    let _alone = alone();
+    for processors in [1, 2] {
+        run_on(processors, move || after_a_pause(processors));
+    }
+}
+
+fn after_a_pause(processors: usize) {
+    let (go, over, bytes) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+        Bytes::default(),
+    );
+    let trace = Options::new()
+        .outbox_bytes(1)
+        .start(Stuck(go.clone(), bytes.clone()))
+        .unwrap();
+    let named = |name: &str| bast::task::Builder::new().name(name);
+    let (sender, receiver) = bast::sync::channel::bounded::<()>(0);
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let seen = over.clone();
+    let tasks = [
+        named("one that is parked").spawn(move || assert!(receiver.recv().is_err())),
+        named("one that is in a blocking section").spawn(move || {
+            bast::blocking(|| assert!(blocked.recv().is_err()));
+        }),
+        named("one that yields").spawn(move || {
+            while !seen.load(Acquire) {
+                bast::task::yield_now();
+            }
+        }),
+    ];
+    wait_for(|| {
+        work();
+        !trace::is_enabled()
+    });
+    go.store(true, Release);
+    wait_for(trace::is_enabled);
+    work();
+    let lost = trace.stop().unwrap().lost_generations;
+    over.store(true, Release);
+    drop((sender, unblock));
+    tasks.into_iter().for_each(|task| task.unwrap().join().unwrap());
+    assert!(lost > 0);
+    let bytes = bytes.get();
+    let log = texts(&bytes, USER_LOG, 1)
+        .into_iter()
+        .find(|(_, key)| key == "lost");
+    let (after, _) = log.expect("the trace tells of its gap");
+    let said = texts(&bytes, GO_LABEL, 0);
+    for name in [
+        "one that is parked",
+        "one that is in a blocking section",
+        "one that yields",
+    ] {
+        let times = |generation| {
+            said.iter()
+                .filter(|said| *said == &(generation, name.to_owned()))
+                .count()
+        };
+        assert!(times(after - 2) + times(after - 1) > 0, "{name}: {said:?}");
+        assert_eq!(times(after), 1, "{name}: {said:?}");
+    }
+    // The other tasks needed the processor, so it was not with the one that blocks.
+    let without = holds(&bytes, "goes on without a processor");
+    assert!(without || processors > 1, "the one in a blocking section");
+}
+
+/// A task that never waits and makes calls: its slice ends by the monitor's request. One that asks itself is told apart.
+#[test]
+fn a_slice_that_is_over_is_no_yield() {
+    let _alone = alone();
+    run_on(1, || {
+        let bytes = Bytes::default();
+        let trace = trace::start(bytes.clone()).unwrap();
+        work();
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = over.clone();
+        let hog = bast::spawn(move || {
+            while !seen.load(Acquire) {
+                bast::task::checkpoint();
+            }
+        });
+        bast::task::yield_now(); // comes back once the hog's slice is over
+        over.store(true, Release);
+        hog.join().unwrap();
+        trace.stop().unwrap();
+        let reasons: Vec<_> = texts(&bytes.get(), GO_STOP, 0)
+            .into_iter()
+            .map(|(_, reason)| reason)
+            .collect();
+        for reason in ["runtime.Gosched", "preempted"] {
+            assert!(reasons.iter().any(|said| said == reason), "{reason}: {reasons:?}");
+        }
     });
 }
 
@@ -253,6 +360,43 @@ fn the_flight_recorder_keeps_the_newest() {
         assert!(taken.starts_with(HEADER));
         assert!(holds(&taken, "young enough") && !holds(&taken, "too old"));
     });
+}
+
+/// Tests are built as everybody builds: with whatever in the register for frame pointers.
+#[test]
+fn stacks_may_be_asked_for_without_frame_pointers() {
+    fn deep(levels: u32) -> u32 {
+        if levels == 0 {
+            bast::time::sleep(Duration::from_millis(1));
+            return 0;
+        }
+        std::hint::black_box(deep(levels - 1)) + 1
+    }
+    let _alone = alone();
+    for frames in [1, 16, usize::MAX] {
+        on_each(move || {
+            let bytes = Bytes::default();
+            let trace = Options::new().stacks(frames).start(bytes.clone()).unwrap();
+            let tasks: Vec<_> = (0..10)
+                .map(|levels| bast::spawn(move || deep(levels * 20)))
+                .collect();
+            let (sender, receiver) = bast::sync::channel::rendezvous();
+            let woken = bast::spawn(move || receiver.recv().unwrap());
+            let thread = std::thread::spawn(move || sender.send(()).unwrap()); // a stack that is not ours
+            woken.join().unwrap();
+            thread.join().unwrap();
+            bast::on_big_stack(1 << 20, work);
+            bast::blocking(|| trace::log("key", "within a blocking section"));
+            tasks
+                .into_iter()
+                .for_each(|task| assert!(task.join().unwrap() < 200));
+            trace.stop().unwrap();
+            assert!(holds(&bytes.get(), "tests/trace.rs"));
+        });
+        let recorder = FlightRecorder::new().stacks(frames).start().unwrap();
+        run_on(2, work);
+        assert!(recorder.snapshot(io::sink()).unwrap() > 0);
+    }
 }
 
 #[test]
@@ -308,14 +452,16 @@ fn a_snapshot_of_the_first_panic() {
 fn begun_by_the_environment() {
     let name = "begun_by_the_environment";
     let path = file("environment");
-    util::in_good_child(
-        name,
-        |child| {
-            child.env("BAST_TRACE", &path);
-        },
-        || run_on(2, || trace::region("in the child", work)),
-    );
-    let bytes = std::fs::read(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    assert!(bytes.starts_with(HEADER) && holds(&bytes, "in the child"));
+    for stacks in ["", "32", "many"] {
+        util::in_good_child(
+            name,
+            |child| {
+                child.env("BAST_TRACE", &path).env("BAST_TRACE_STACKS", stacks);
+            },
+            || run_on(2, || trace::region("in the child", work)),
+        );
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(bytes.starts_with(HEADER) && holds(&bytes, "in the child"));
+    }
 }

@@ -27,13 +27,19 @@ pub fn remaining() -> Option<usize> {
 
 /// The lowest usable byte of the stack that `pointer` is on.
 fn limit_of(pointer: usize) -> Option<usize> {
-    if let Some(bounds) = registry::find(pointer) {
-        return Some(bounds.limit);
-    }
-    let thread = thread_bounds()?;
-    (thread.limit..=thread.top)
-        .contains(&pointer)
-        .then_some(thread.limit)
+    bounds_of(pointer).map(|bounds| bounds.limit)
+}
+
+/// One past the highest byte of the stack that `pointer` is on.
+pub(crate) fn top_of(pointer: usize) -> Option<usize> {
+    bounds_of(pointer).map(|bounds| bounds.top)
+}
+
+fn bounds_of(pointer: usize) -> Option<Bounds> {
+    registry::find(pointer).or_else(|| {
+        let thread = thread_bounds()?;
+        (thread.limit..=thread.top).contains(&pointer).then_some(thread)
+    })
 }
 
 struct Keys {

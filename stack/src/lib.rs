@@ -80,6 +80,7 @@ mod entry;
 mod error;
 pub mod fault;
 mod fork;
+mod frames;
 mod growth;
 mod hot;
 mod layout;
@@ -96,12 +97,17 @@ mod unwind;
 pub use big::{maybe_grow, on_big_stack, try_on_big_stack};
 pub use bounds::remaining;
 pub use error::StackError;
+pub use frames::frames;
 pub use hot::HotCache;
 pub use pool::{ClassStats, Config, GuardMode, StackStats, Stacks};
 pub use saved::{Saved, switch, switch_final};
 pub use shrink::{shrink, shrinkable_bytes};
 pub use stack::{Stack, StackClass};
 pub use unwind::{catch_unwind, resume_unwind};
+
+/// Where the sources of this crate lay when it was compiled: its frames on a stack are known by it.
+#[doc(hidden)]
+pub const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
 
 /// The shared free list, for the loom model of it.
 #[cfg(bast_loom)]

@@ -306,11 +306,11 @@ impl Inside {
             Settle::Park(task) => {
                 chaos::point(Point::Commit);
                 if task.state.commit_park() == CommitPark::Notified {
-                    super::traced::unblocked(task);
+                    super::traced::unblocked_before(task);
                     self.requeue(task);
                 }
             }
-            Settle::Yield(task) => self.requeue(task),
+            Settle::Yield(task) | Settle::Preempted(task) => self.requeue(task),
             Settle::Global(task) => self.shared().inject(task),
             Settle::Dead(task) => {
                 if let Some(stack) = task.take_stack() {
@@ -364,6 +364,12 @@ impl Inside {
     /// Lets others run; returns at once if nobody wants to. False: the task must not leave its thread, and yielding is
     /// only a courtesy.
     pub(crate) fn yield_now(&mut self) -> bool {
+        self.yield_as(Settle::Yield)
+    }
+
+    /// As [`Inside::yield_now`], for the reason that `settle` tells.
+    #[inline(always)]
+    pub(super) fn yield_as(&mut self, settle: impl FnOnce(TaskRef) -> Settle) -> bool {
         if std::thread::panicking() {
             return false;
         }
@@ -380,7 +386,7 @@ impl Inside {
         let next = self.pick();
         if next.is_some() || self.has_business_at_home() {
             self.processor().counters.yields.add(1);
-            self.leave_to(Settle::Yield(task), next);
+            self.leave_to(settle(task), next);
         }
         true
     }

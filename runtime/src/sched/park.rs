@@ -58,7 +58,7 @@ impl Inside {
             let processor = inside.let_go();
             inside.shared().give_processor(processor);
             if task.state.commit_park() == CommitPark::Notified {
-                super::traced::unblocked(task);
+                super::traced::unblocked_before(task);
                 inside.shared().inject(task);
             }
             inside.sleep_bound();

@@ -33,13 +33,17 @@ impl Inside {
     /// Yields because that was asked for: to whom is held, if somebody is. That is seen to at home.
     fn yield_for(&mut self, asked: u32) {
         let free = !std::thread::panicking() && self.may_park() && !self.worker().locked.get();
-        if asked & YIELD == 0 || !free || !self.shared().has_held() {
+        if asked & YIELD == 0 {
             self.yield_now();
+            return;
+        }
+        if !free || !self.shared().has_held() {
+            self.yield_as(Settle::Preempted);
             return;
         }
         self.processor().counters.yields.add(1);
         let task = self.task();
-        self.leave_to(Settle::Yield(task), None);
+        self.leave_to(Settle::Preempted(task), None);
     }
 
     /// Leaves the runtime for the time of `outside`.

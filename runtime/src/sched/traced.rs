@@ -54,10 +54,20 @@ fn created_traced(task: TaskRef) {
     match inside_pen() {
         Some((pen, Some(processor))) => pen.write(|ink| {
             ink.hold(Some(processor));
+            ink.look_at_stack();
             ink.created(&task);
         }),
-        _ => trace::outside(|ink| ink.created(&task)),
+        _ => trace::outside(|ink| {
+            ink.look_at_stack();
+            ink.created(&task);
+        }),
     };
+}
+
+/// A worker's own stack has nothing of the program's.
+fn on_home_stack() -> bool {
+    // SAFETY: as in `inside_pen`.
+    current::worker().is_some_and(|worker| unsafe { worker.as_ref() }.current.get().is_none())
 }
 
 /// The calling worker's pen, if it is inside the runtime.
@@ -76,20 +86,34 @@ fn held(worker: &Worker) -> Option<&'static ProcRecord> {
         .map(|processor| unsafe { processor.as_ref() }.trace)
 }
 
-/// The task was woken and is the caller's.
+/// The task was woken, by whoever calls, and is the caller's.
 #[inline(always)]
 pub(crate) fn unblocked(task: TaskRef) {
     if trace::on() {
-        unblocked_traced(task);
+        unblocked_traced(task, true);
+    }
+}
+
+/// The task was woken before it was left, which is seen only now: the caller has not done it.
+#[inline(always)]
+pub(super) fn unblocked_before(task: TaskRef) {
+    if trace::on() {
+        unblocked_traced(task, false);
     }
 }
 
 #[cold]
-fn unblocked_traced(task: TaskRef) {
+fn unblocked_traced(task: TaskRef, by_caller: bool) {
     let task = subject_of(task);
+    let unblocked = |ink: &mut trace::Ink| {
+        if by_caller && !on_home_stack() {
+            ink.look_at_stack();
+        }
+        ink.unblocked(&task);
+    };
     match inside_pen() {
-        Some((pen, _)) => pen.write(|ink| ink.unblocked(&task)),
-        None => trace::outside_light(|ink| ink.unblocked(&task)),
+        Some((pen, _)) => pen.write(unblocked),
+        None => trace::outside_light(unblocked),
     };
 }
 
@@ -143,7 +167,12 @@ impl Inside {
 
     #[cold]
     fn trace_let_go_cold(&self, what: &'static str, at: &'static Location<'static>) {
-        self.worker().pen.write(|ink| ink.let_go(what, at));
+        self.worker().pen.write(|ink| {
+            if !self.at_home_stack() {
+                ink.look_at_stack();
+            }
+            ink.let_go(what, at);
+        });
     }
 
     /// As [`Inside::trace_let_go`], by a blocking section, which knows where it is.
@@ -157,6 +186,7 @@ impl Inside {
                 if let Some(task) = &task {
                     ink.starts(task);
                 }
+                ink.look_at_stack();
                 ink.let_go("blocking", at);
             });
         }
@@ -175,6 +205,7 @@ impl Inside {
         let worker = self.worker();
         let (task, how) = match settle {
             Settle::Yield(task) | Settle::Global(task) => (task, Leave::Stop("runtime.Gosched")),
+            Settle::Preempted(task) => (task, Leave::Stop("preempted")),
             Settle::Park(task) => {
                 let (reason, at) = task.site().expect("noted before");
                 (task, Leave::Block(reason.in_go(), reason.text(), at))
@@ -186,6 +217,7 @@ impl Inside {
         worker.pen.write(|ink| {
             ink.hold(held(worker));
             ink.starts(&left); // most often it runs already
+            ink.look_at_stack();
             ink.leaves(how);
             if let Some(next) = &next {
                 ink.starts(next);
@@ -241,6 +273,7 @@ impl Inside {
         worker.pen.write(|ink| {
             ink.hold(held(worker));
             ink.starts(&task);
+            ink.look_at_stack();
             body(ink)
         })
     }
@@ -259,15 +292,14 @@ impl Source for Shared {
             while !is_settled(&worker) {
                 trace::wait_a_moment();
             }
-            worker.pen.write(|ink| {
+            trace::found(&worker.pen, || {
                 let processor = NonNull::new(worker.holds.load(Acquire));
                 // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
                 let processor = processor.map(|processor| unsafe { processor.as_ref() }.trace);
                 // Without a processor and inside it sleeps beside its task, which waits or is queued.
                 let runs = processor.is_some() || !worker.marking.is_inside();
                 let task = worker.current.get().filter(|_| runs);
-                let task = task.map(|task| subject(task, self.number));
-                ink.found(processor, task.as_ref());
+                (processor, task.map(|task| subject(task, self.number)))
             });
         }
     }

@@ -29,6 +29,8 @@ pub(crate) enum Settle {
     None,
     /// Still runnable: to the back of the local queue.
     Yield(TaskRef),
+    /// The same, because the monitor asked for it.
+    Preempted(TaskRef),
     /// Still runnable, without a processor or for fairness: to the global queue.
     Global(TaskRef),
     /// Commit the park.

@@ -40,6 +40,7 @@ pub(super) mod kind {
     pub(crate) const GO_SYSCALL_BEGIN: u8 = 22;
     pub(crate) const GO_SYSCALL_END: u8 = 23;
     pub(crate) const GO_SYSCALL_END_BLOCKED: u8 = 24;
+    pub(crate) const HEAP_ALLOC: u8 = 37;
     pub(crate) const GO_LABEL: u8 = 39;
     pub(crate) const USER_TASK_BEGIN: u8 = 40;
     pub(crate) const USER_TASK_END: u8 = 41;

@@ -79,6 +79,7 @@ impl Sink for Ring {
 pub struct FlightRecorder {
     age: Duration,
     bytes: usize,
+    stacks: usize,
 }
 
 impl Default for FlightRecorder {
@@ -93,6 +94,7 @@ impl FlightRecorder {
         FlightRecorder {
             age: Duration::from_secs(10),
             bytes: 10 << 20,
+            stacks: 0,
         }
     }
 
@@ -105,6 +107,12 @@ impl FlightRecorder {
     /// Most bytes that are kept. The newest piece, of a second or 8 MiB, is kept however large it is.
     pub fn bytes(mut self, bytes: usize) -> FlightRecorder {
         self.bytes = bytes;
+        self
+    }
+
+    /// As [`Options::stacks`](super::Options::stacks).
+    pub fn stacks(mut self, frames: usize) -> FlightRecorder {
+        self.stacks = frames;
         self
     }
 
@@ -123,7 +131,8 @@ impl FlightRecorder {
             lost: AtomicU64::new(0),
         });
         let sink = Arc::clone(&ring);
-        let closer = blocking(|| session::begin(sink as _)).inspect_err(|_| session::unreserve())?;
+        let closer =
+            blocking(|| session::begin(sink as _, self.stacks)).inspect_err(|_| session::unreserve())?;
         Ok(Recording {
             inner: Arc::new(Inner {
                 ring,

@@ -2,37 +2,64 @@
 //! pause ends.
 
 use super::encode::kind;
-use super::pen::{Ink, Leave, Own, Subject};
+use super::pen::{Ink, Leave, Own, Pen, Subject};
 use super::record::{Known, NOBODY, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING};
 use super::{session, tables};
 use std::panic::Location;
 
+/// Writes what a worker does: `look` says which processor it holds, and which task is on its thread.
+///
+/// After a pause a task may come into the trace only by being created and started on a processor. For one that has none
+/// the processor of the threads that are no workers is lent, by holding their pen meanwhile. (Their lock is taken first; no
+/// writer of a worker takes it within its own.)
+pub(crate) fn found<'a>(
+    pen: &Pen,
+    look: impl FnOnce() -> (Option<&'static ProcRecord>, Option<Subject<'a>>),
+) {
+    let tell = |lent| {
+        pen.write(|ink| {
+            let (processor, task) = look();
+            ink.found(processor, task.as_ref(), lent);
+        })
+    };
+    if session::base() == session::first() {
+        tell(None);
+    } else {
+        let outside = super::registry::outside();
+        outside.pen.write(|_| tell(Some(outside.processor)));
+    }
+}
+
 impl Ink {
-    /// The task of the thread runs, and the thread holds `processor`: what a trace's start found.
-    pub(crate) fn found(&mut self, processor: Option<&'static ProcRecord>, task: Option<&Subject<'_>>) {
+    /// The task of the thread runs, and the thread holds `processor`.
+    fn found(
+        &mut self,
+        processor: Option<&'static ProcRecord>,
+        task: Option<&Subject<'_>>,
+        lent: Option<&'static ProcRecord>,
+    ) {
         if !self.fresh {
             return; // the thread has told more
         }
         self.hold(processor);
         let Some(task) = task else { return };
         let record = task.record;
-        let state = if processor.is_some() { RUNNING } else { SYSCALL };
-        if self.generation != session::first() && processor.is_some() {
-            return self.starts(task);
+        if self.generation != session::first() {
+            if processor.is_some() {
+                return self.starts(task);
+            }
+            if lent.is_some() && record.known().generation < session::base() {
+                self.hold(lent);
+                self.starts(task);
+                self.lose(false, "goes on without a processor", task.spawned);
+            }
+            return;
         }
+        let state = if processor.is_some() { RUNNING } else { SYSCALL };
         if record.claim(session::base()) {
             let root = self.cache.root(task.entry, task.spawned);
             record.name(task.id, root);
-            if self.generation == session::first() {
-                self.tell(record, state);
-            } else {
-                self.put(kind::GO_CREATE_SYSCALL, &[task.id]); // the one way without a processor
-                record.set(Known {
-                    generation: self.generation,
-                    state,
-                    sequence: 0,
-                });
-            }
+            self.tell(record, state);
             self.task = Some(Own {
                 record,
                 syscall: state == SYSCALL,
@@ -54,8 +81,37 @@ impl Ink {
             return;
         }
         self.hold(Some(super::registry::outside().processor));
-        self.create(task.record, if waits { WAITING } else { RUNNABLE }, 0);
+        let state = if waits { WAITING } else { RUNNABLE };
+        match task.label() {
+            None => _ = self.create(task.record, state, 0),
+            Some(label) => self.create_labelled(task.record, state, label),
+        }
         self.let_go("", task.spawned);
+    }
+
+    /// As `create`, for a task with a name: only a task that runs can say it, so this one does for no time. Its record is
+    /// the caller's until all of it is written.
+    fn create_labelled(&mut self, record: &Record, state: u64, label: &str) {
+        let root = u64::from(record.root());
+        let (leave, sequence) = (
+            if state == WAITING {
+                kind::GO_BLOCK
+            } else {
+                kind::GO_STOP
+            },
+            1,
+        );
+        let (label, reason) = (tables::string(label), u64::from(self.cache.string("unspecified")));
+        self.put(kind::GO_CREATE, &[record.id(), root, 0]);
+        self.put(kind::GO_START, &[record.id(), sequence]);
+        self.put(kind::GO_LABEL, &[label]);
+        self.put(leave, &[reason, root]);
+        record.is_to_label(self.generation);
+        record.set(Known {
+            generation: self.generation,
+            state,
+            sequence,
+        });
     }
 
     // ---- annotations ----
@@ -72,7 +128,7 @@ impl Ink {
         let Some(own) = self.task.filter(|own| !own.syscall) else {
             return false;
         };
-        let stack = self.cache.stack(what, at, own.record.root());
+        let stack = self.stack(what, at, own.record.root());
         let mut all = [0; 5];
         all[..arguments.len()].copy_from_slice(arguments);
         all[arguments.len()] = u64::from(stack);
@@ -94,6 +150,7 @@ impl Ink {
         }
         self.starts(task);
         self.annotate(kind::PROCS_CHANGE, &[count], "trace", task.spawned);
+        self.heap();
         if lost > 0 {
             let text = format!("{lost} generations were not written, as the writer could not keep up");
             let key = u64::from(self.cache.string("lost"));

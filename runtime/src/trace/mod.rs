@@ -16,6 +16,8 @@
 //! | `pen`, `found` | what a thread writes: from what the reader knows to what has happened |
 //! | `record` | what the reader knows of each task and processor |
 //! | `tables`, `name`, `encode` | stacks by `#[track_caller]`, readable names, bytes |
+//! | `walk`, `symbols` | stacks by frame pointers, if asked for, and their names |
+//! | `heap` | an allocator that counts |
 //! | `session` | the start, which finds out what everybody does; generations; the end |
 //! | `outbox`, `flight` | where generations go |
 //! | `registry` | all that can be in a trace |
@@ -31,6 +33,7 @@ mod encode;
 mod flight;
 mod found;
 mod gate;
+mod heap;
 mod marks;
 mod name;
 mod outbox;
@@ -38,10 +41,14 @@ mod pen;
 mod record;
 mod registry;
 mod session;
+mod symbols;
 mod tables;
 mod user;
+mod walk;
 
 pub use flight::{FlightRecorder, Recording};
+pub(crate) use found::found;
+pub use heap::CountedHeap;
 pub use marks::{UserTask, log, region, task};
 pub(crate) use pen::{Ink, Leave, Pen, Subject};
 pub(crate) use record::{ProcRecord, Record};

@@ -20,6 +20,7 @@ use super::record::{
 };
 use super::session::{self, GATE};
 use super::tables::{self, Cache};
+use super::walk::Walk;
 use crate::sys::lock::{Lock, Rank};
 use crate::time::clock;
 use std::panic::Location;
@@ -45,6 +46,13 @@ pub(crate) struct Subject<'a> {
     pub(crate) spawned: &'static Location<'static>,
     /// The name it was given.
     pub(crate) label: Option<&'a str>,
+}
+
+impl Subject<'_> {
+    /// The format has no empty ones.
+    pub(super) fn label(&self) -> Option<&str> {
+        self.label.filter(|label| !label.is_empty())
+    }
 }
 
 /// How a task leaves its worker.
@@ -75,6 +83,7 @@ pub(crate) struct Ink {
     /// Nothing was written since the trace began.
     pub(super) fresh: bool,
     pub(super) cache: Cache,
+    pub(super) walk: Walk,
 }
 
 /// The task on the thread, as far as the reader knows.
@@ -99,6 +108,7 @@ impl Pen {
             task: None,
             fresh: true,
             cache: Cache::new(),
+            walk: Walk::default(),
         }))
     }
 
@@ -107,7 +117,9 @@ impl Pen {
         self.0.write(&GATE, Ink::turn, |ink, _| {
             ink.look_at_clock();
             let result = body(ink);
+            ink.heap_if_due();
             ink.fresh = false;
+            ink.walk.forget();
             result
         })
     }
@@ -135,6 +147,11 @@ impl Pen {
 impl Ink {
     fn look_at_clock(&mut self) {
         self.now = clock::now() / UNIT_NANOS;
+    }
+
+    /// The time of the events being written, in units.
+    pub(super) fn now(&self) -> u64 {
+        self.now
     }
 
     /// The generation written now.
@@ -349,7 +366,10 @@ impl Ink {
         if let Some(own) = &mut self.task {
             own.syscall = true;
             let record = own.record;
-            let stack = self.cache.stack(what, at, record.root());
+            let stack = match stolen {
+                true => self.cache.stack(what, at, record.root()), // it was elsewhere then
+                false => self.stack(what, at, record.root()),
+            };
             known.sequence += 1;
             self.put(kind::GO_SYSCALL_BEGIN, &[known.sequence, u64::from(stack)]);
             record.set(Known {
@@ -396,7 +416,7 @@ impl Ink {
         let root = self.cache.root(task.entry, task.spawned);
         task.record.name(task.id, root);
         let own = self.task.map_or(0, |own| own.record.root());
-        let stack = self.cache.stack("spawn", task.spawned, own);
+        let stack = self.stack("spawn", task.spawned, own);
         self.create(task.record, RUNNABLE, stack);
     }
 
@@ -419,7 +439,6 @@ impl Ink {
         let Some(mut known) = self.meet(task, RUNNABLE) else {
             return;
         };
-        let first = known.sequence == 0;
         if known.state == WAITING {
             known.sequence += 1;
             self.put(kind::GO_UNBLOCK, &[task.id, known.sequence, 0]);
@@ -436,7 +455,10 @@ impl Ink {
             record: task.record,
             syscall: false,
         });
-        if first && let Some(label) = task.label.filter(|label| !label.is_empty()) {
+        // In each generation, as those before it may be lost to whoever reads: thrown away by a flight recorder.
+        if let Some(label) = task.label()
+            && task.record.is_to_label(self.generation)
+        {
             let label = tables::string(label);
             self.put(kind::GO_LABEL, &[label]);
         }
@@ -462,9 +484,9 @@ impl Ink {
         self.task = None;
         let root = own.record.root();
         let (kind, state, reason, stack) = match how {
-            Leave::Stop(reason) => (kind::GO_STOP, RUNNABLE, reason, root),
+            Leave::Stop(reason) => (kind::GO_STOP, RUNNABLE, reason, self.with_frames(root)),
             Leave::Block(reason, what, at) => {
-                let stack = self.cache.stack(what, at, root);
+                let stack = self.stack(what, at, root);
                 (kind::GO_BLOCK, WAITING, reason, stack)
             }
         };
@@ -483,8 +505,8 @@ impl Ink {
             return;
         }
         let stack = match self.task {
-            Some(own) => own.record.root(),
-            None => self.cache.stack("the runtime wakes", Location::caller(), 0),
+            Some(own) => self.with_frames(own.record.root()),
+            None => self.stack("the runtime wakes", Location::caller(), 0),
         };
         known.sequence += 1;
         known.state = RUNNABLE;

@@ -61,6 +61,8 @@ pub(crate) struct Record {
     id: AtomicU64,
     /// The stack of its entry function alone, by its number in the tables.
     root: AtomicU32,
+    /// The generation in which its name was said last.
+    labelled: AtomicU64,
 }
 
 impl Record {
@@ -69,6 +71,7 @@ impl Record {
             word: AtomicU64::new(0),
             id: AtomicU64::new(0),
             root: AtomicU32::new(0),
+            labelled: AtomicU64::new(0),
         }
     }
 
@@ -123,6 +126,15 @@ impl Record {
     pub(super) fn name(&self, id: u64, root: u32) {
         self.id.store(id, Relaxed);
         self.root.store(root, Relaxed);
+        self.labelled.store(0, Relaxed);
+    }
+
+    /// Is its name to be said in `generation`? Then the caller does it: the owner or the claimant.
+    pub(super) fn is_to_label(&self, generation: u64) -> bool {
+        self.labelled.load(Relaxed) != generation && {
+            self.labelled.store(generation, Relaxed);
+            true
+        }
     }
 
     /// Copies it, for a walker: None while it changes hands or is claimed.

@@ -11,8 +11,8 @@
 //! # When the writer cannot keep up
 //! The closer ends the generation and with it everything that the reader knows of: all tasks are destroyed and all
 //! processors stopped, in the trace alone. Then nothing is written until the outbox has room again, for whole
-//! generations, which are counted. Then everything is created anew, as the start of a trace finds it, and a log says how
-//! many generations are missing. So no task ever waits for the writer.
+//! generations, which are counted. Then everything is created anew, as the start of a trace finds it, each task with its
+//! names, and a log says how many generations are missing. So no task ever waits for the writer.
 
 use super::encode::{Batch, FREQUENCY, HEADER, NONE, UNIT_NANOS, kind, number};
 use super::gate::Gate;
@@ -142,12 +142,14 @@ pub(super) fn unreserve() {
     BUSY.store(false, Release);
 }
 
-/// Begins a trace into `sink`. The caller has reserved it. Gives the closer's thread.
-pub(super) fn begin(sink: Arc<dyn Sink>) -> io::Result<std::thread::JoinHandle<()>> {
+/// Begins a trace into `sink`, with so many frames of real stacks. The caller has reserved it. Gives the closer's thread.
+pub(super) fn begin(sink: Arc<dyn Sink>, frames: usize) -> io::Result<std::thread::JoinHandle<()>> {
     STOP.store(false, Relaxed);
     GIVEN_UP.store(false, Relaxed);
     ASKED.store(CLOSED.load(Relaxed), Relaxed);
     tables::clear();
+    super::walk::set_depth(frames);
+    super::heap::begin();
     let generation = NEXT.load(Relaxed);
     FIRST.store(generation, Relaxed);
     let mut closer = Closer {

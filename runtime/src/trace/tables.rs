@@ -1,10 +1,13 @@
 //! Strings, frames and stacks by number, the same for the whole trace; each generation is given all of them anew.
 //!
-//! A stack here is one frame or two: the place of a call, by `#[track_caller]`, above the entry function of the task.
-//! So there is nothing to unwind. Numbers are looked up in the sheet's own cache first, by the addresses of what they
-//! stand for; the lock is for what a sheet has not met yet.
+//! A stack here is one frame or two: the place of a call, by `#[track_caller]`, above the entry function of the task; and
+//! between them, if that was asked for, the frames that a walk has found (`walk`), which are named when a generation ends.
+//! Numbers are looked up in the sheet's own cache first, by the addresses of what they stand for; the lock is for what a
+//! sheet has not met yet.
 
 use super::encode::{cut, kind, number, table};
+use super::symbols::{self, Part, Symbol};
+use super::walk::FRAMES_MAX;
 use crate::sys::lock::{Lock, Rank};
 use std::collections::HashMap;
 use std::panic::Location;
@@ -12,6 +15,8 @@ use std::sync::OnceLock;
 
 /// Most different strings that are kept: names are made up by programs.
 const STRINGS_MAX: usize = 1 << 18;
+/// Most different walks that are kept: beyond them stacks are without.
+const WALKS_MAX: usize = 1 << 14;
 /// Strings of one generation alone (log messages) have numbers from here on.
 const PASSING_FROM: u64 = 1 << 32;
 /// Invented program counters: one a frame, so far apart that a tool that subtracts one stays in it.
@@ -24,7 +29,10 @@ const PLACES: usize = 128;
 struct Tables {
     strings: Numbers<Box<str>>,
     frames: Numbers<Frame>,
-    stacks: Numbers<(u32, u32)>,
+    stacks: Numbers<Stack>,
+    walks: Numbers<Box<[usize]>>,
+    /// The frames to be shown of each walk; fewer than there are walks while some have no names yet.
+    named: Vec<Box<[u32]>>,
     /// Of generation, number.
     passing: Vec<(u64, u64, Box<str>)>,
     passed: u64,
@@ -32,6 +40,20 @@ struct Tables {
 
 /// Function, file, line.
 type Frame = (u32, u32, u32);
+
+/// The frame of the call, the walk below it, the frame of the entry function: each may be missing, and is 0 then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Stack {
+    leaf: u32,
+    walk: u32,
+    root: u32,
+}
+
+impl Stack {
+    fn short(leaf: u32, root: u32) -> Stack {
+        Stack { leaf, walk: 0, root }
+    }
+}
 
 /// Values by number from 1 on, and back.
 #[derive(Debug)]
@@ -77,6 +99,36 @@ impl Tables {
         let frame = (self.string(function), self.string(at.file()), at.line().max(1));
         self.frames.of(frame)
     }
+
+    /// The number of `short` with the frames of a walk.
+    fn walked(&mut self, short: u32, addresses: &[usize]) -> u32 {
+        let walk = match self.walks.numbers.get(addresses) {
+            Some(&known) => known,
+            None if self.walks.values.len() >= WALKS_MAX => return short,
+            None => self.walks.of(addresses.into()),
+        };
+        let short = self.stacks.values[short as usize - 1];
+        self.stacks.of(Stack { walk, ..short })
+    }
+
+    /// The frames of a stack, innermost first. None: its walk has no names yet.
+    fn frames_of(&self, stack: Stack) -> Option<Vec<u32>> {
+        let mut frames: Vec<_> = (stack.leaf != 0).then_some(stack.leaf).into_iter().collect();
+        if stack.walk != 0 {
+            frames.extend(self.named.get(stack.walk as usize - 1)?);
+            frames.truncate(FRAMES_MAX - 1);
+        }
+        let function = |frame: u32| self.frames.values[frame as usize - 1].0;
+        // The entry function may be known by the walk already, and then by the line that it has come to.
+        if stack.root != 0
+            && frames
+                .last()
+                .is_none_or(|&last| function(last) != function(stack.root))
+        {
+            frames.push(stack.root);
+        }
+        Some(frames)
+    }
 }
 
 static TABLES: OnceLock<Lock<Tables>> = OnceLock::new();
@@ -116,7 +168,7 @@ fn root_of(entry: &str, spawned: &Location<'static>) -> u32 {
     }
     let mut tables = tables().lock();
     let frame = tables.frame(&name, spawned);
-    tables.stacks.of((0, frame))
+    tables.stacks.of(Stack::short(0, frame))
 }
 
 /// The file without its directories.
@@ -131,9 +183,45 @@ fn stack_of(what: &str, at: &Location<'static>, root: u32) -> u32 {
     let leaf = tables.frame(&function, at);
     let root = match root {
         0 => 0,
-        root => tables.stacks.values[root as usize - 1].1,
+        root => tables.stacks.values[root as usize - 1].root,
     };
-    tables.stacks.of(if root == 0 { (0, leaf) } else { (leaf, root) })
+    tables.stacks.of(Stack::short(leaf, root))
+}
+
+/// Finds names for all walks of the generation that was closed. Without the lock, as it takes its time.
+fn name_walks() {
+    let (from, walks) = {
+        let tables = tables().lock();
+        let from = tables.named.len();
+        (from, tables.walks.values[from..].to_vec())
+    };
+    let mut symbols: HashMap<usize, Vec<Symbol>> = HashMap::new();
+    for &address in walks.iter().flatten() {
+        let found = symbols.entry(address).or_default();
+        if found.is_empty() {
+            symbols::resolve(address, |symbol| found.push(symbol));
+        }
+    }
+    let mut tables = tables().lock();
+    if tables.named.len() != from {
+        return; // another trace has begun: not while the closer of this one runs
+    }
+    for walk in walks {
+        let lines: Vec<&Symbol> = walk.iter().flat_map(|address| &symbols[address]).collect();
+        let theirs = |symbol: &&Symbol| symbol.part == Part::Program;
+        let begin = lines.iter().position(theirs).unwrap_or(lines.len());
+        let end = lines.iter().rposition(theirs).map_or(begin, |last| last + 1);
+        let frames = lines[begin..end].iter().map(|symbol| {
+            let frame = (
+                tables.string(&symbol.function),
+                tables.string(&symbol.file),
+                symbol.line,
+            );
+            tables.frames.of(frame)
+        });
+        let frames = frames.collect();
+        tables.named.push(frames);
+    }
 }
 
 /// A sheet's memory of numbers.
@@ -180,10 +268,31 @@ impl Cache {
         let key = (what.as_ptr() as usize, std::ptr::from_ref(at) as usize, root);
         self.get(key, || stack_of(what, at, root))
     }
+
+    /// The stack `short` with the frames of a walk.
+    pub(super) fn walked(&mut self, short: u32, addresses: &[usize]) -> u32 {
+        let (first, second) = sums(addresses);
+        self.get((first, second, short), || {
+            tables().lock().walked(short, addresses)
+        })
+    }
+}
+
+/// Two sums that a list of addresses is known by.
+fn sums(addresses: &[usize]) -> (usize, usize) {
+    let mut sums = (0_u64, addresses.len() as u64);
+    for &address in addresses {
+        let address = address as u64;
+        sums.0 = (sums.0.rotate_left(5) ^ address).wrapping_mul(0x517c_c1b7_2722_0a95);
+        sums.1 = (sums.1 ^ address.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        sums.1 ^= sums.1 >> 29;
+    }
+    (sums.0 as usize, sums.1 as usize)
 }
 
 /// Appends the tables as `generation`, which began at `base`, needs them.
 pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64) {
+    name_walks();
     let mut tables = tables().lock();
     let passing: Vec<_> = tables
         .passing
@@ -192,24 +301,20 @@ pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64) {
         .collect();
     let frames = &tables.frames.values;
     let pairs = (1_u64..).zip(&tables.stacks.values);
-    table(
-        to,
-        (generation, base),
-        kind::STACKS,
-        pairs,
-        |to, (id, &(leaf, root))| {
-            to.push(kind::STACK);
-            number(to, id);
-            number(to, if leaf == 0 { 1 } else { 2 });
-            for frame in [leaf, root].into_iter().filter(|&frame| frame != 0) {
-                let (function, file, line) = frames[frame as usize - 1];
-                number(to, PC_FROM + u64::from(frame) * PC_STEP);
-                number(to, u64::from(function));
-                number(to, u64::from(file));
-                number(to, u64::from(line));
-            }
-        },
-    );
+    // What has no names yet is of the next generation.
+    let pairs = pairs.filter_map(|(id, &stack)| Some((id, tables.frames_of(stack)?)));
+    table(to, (generation, base), kind::STACKS, pairs, |to, (id, of)| {
+        to.push(kind::STACK);
+        number(to, id);
+        number(to, of.len() as u64);
+        for frame in of {
+            let (function, file, line) = frames[frame as usize - 1];
+            number(to, PC_FROM + u64::from(frame) * PC_STEP);
+            number(to, u64::from(function));
+            number(to, u64::from(file));
+            number(to, u64::from(line));
+        }
+    });
     let lasting = (1_u64..).zip(&tables.strings.values);
     let all = lasting.chain(passing.iter().map(|(_, id, text)| (*id, text)));
     table(to, (generation, base), kind::STRINGS, all, |to, (id, text)| {

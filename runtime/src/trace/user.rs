@@ -50,6 +50,7 @@ struct Running {
 #[must_use]
 pub struct Options {
     outbox_bytes: usize,
+    stacks: usize,
 }
 
 impl Default for Options {
@@ -63,6 +64,7 @@ impl Options {
     pub fn new() -> Options {
         Options {
             outbox_bytes: super::outbox::OUTBOX_BYTES,
+            stacks: 0,
         }
     }
 
@@ -73,12 +75,29 @@ impl Options {
         self
     }
 
+    /// Real stacks of the tasks that wait, spawn and wake, of so many frames; 0, as it is unless this is called: only the
+    /// place of the call and the entry function. More than 126 are 126: 128 are allowed in the format, in which those two
+    /// are counted.
+    ///
+    /// ```
+    /// let trace = bast::trace::Options::new().stacks(32).start(std::io::sink())?;
+    /// # trace.stop()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// The program must be built with frame pointers, and with bast's feature `symbols` to have names and lines; see [the
+    /// guide](crate::guide::tracing). Built otherwise nothing breaks, and stacks are shorter or wrong.
+    pub fn stacks(mut self, frames: usize) -> Options {
+        self.stacks = frames;
+        self
+    }
+
     /// Begins the trace; see [`start`].
     ///
     /// # Errors
     /// As for [`start`].
     pub fn start(self, writer: impl Write + Send + 'static) -> io::Result<Guard> {
-        start_with(writer, self.outbox_bytes)
+        start_with(writer, self)
     }
 }
 
@@ -115,8 +134,8 @@ pub fn stop(trace: Guard) -> io::Result<Summary> {
 /// The trace that `BAST_TRACE` asked for, until the process ends.
 static FROM_ENVIRONMENT: Lock<Option<Guard>> = Lock::new(Rank::Trace, None);
 
-/// Begins the trace that `BAST_TRACE=file` asks for, once, when the first runtime starts. It ends with the process, by
-/// `exit(3)`: one that is killed leaves a trace without its last second.
+/// Begins the trace that `BAST_TRACE=file` asks for, once, when the first runtime starts, with `BAST_TRACE_STACKS=frames`
+/// of stacks. It ends with the process, by `exit(3)`: one that is killed leaves a trace without its last second.
 pub(crate) fn start_from_environment() {
     static ONCE: Once = Once::new();
     extern "C" fn at_exit() {
@@ -127,7 +146,8 @@ pub(crate) fn start_from_environment() {
         let Some(path) = std::env::var_os("BAST_TRACE").filter(|path| !path.is_empty()) else {
             return;
         };
-        match std::fs::File::create(&path).and_then(start) {
+        let options = Options::new().stacks(stacks_of_environment());
+        match std::fs::File::create(&path).and_then(|file| options.start(file)) {
             Ok(trace) => {
                 *FROM_ENVIRONMENT.lock() = Some(trace);
                 // SAFETY: validity: the function may be called at any time, also twice.
@@ -138,17 +158,34 @@ pub(crate) fn start_from_environment() {
     });
 }
 
-fn start_with(writer: impl Write + Send + 'static, outbox_bytes: usize) -> io::Result<Guard> {
+fn stacks_of_environment() -> usize {
+    let Some(frames) = std::env::var_os("BAST_TRACE_STACKS").filter(|frames| !frames.is_empty()) else {
+        return 0;
+    };
+    frames
+        .to_str()
+        .and_then(|frames| frames.parse().ok())
+        .unwrap_or_else(|| {
+            eprintln!(
+                "bast: BAST_TRACE_STACKS={}: no number of frames",
+                frames.display()
+            );
+            0
+        })
+}
+
+fn start_with(writer: impl Write + Send + 'static, options: Options) -> io::Result<Guard> {
     if !session::reserve() {
         return Err(busy());
     }
     let begin = || -> io::Result<Running> {
-        let outbox = Arc::new(Outbox::new(outbox_bytes));
+        let outbox = Arc::new(Outbox::new(options.outbox_bytes));
         let own = Arc::clone(&outbox);
         let writer = thread::start_with_result("bast-trace-out".to_owned(), STACK_BYTES, move || {
             own.write_to(writer)
         })?;
-        let closer = session::begin(Arc::clone(&outbox) as _).inspect_err(|_| outbox.close())?;
+        let closer =
+            session::begin(Arc::clone(&outbox) as _, options.stacks).inspect_err(|_| outbox.close())?;
         Ok(Running {
             outbox,
             closer,

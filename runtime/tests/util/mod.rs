@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod net;
+pub(crate) mod trace_bytes;
 
 use bast::{Builder, Handle, Runtime};
 use std::process::{Command, Output};

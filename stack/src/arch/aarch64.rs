@@ -185,6 +185,29 @@ pub(crate) fn stack_pointer() -> usize {
     value
 }
 
+/// See the [contract](super).
+#[inline(always)]
+pub(crate) fn frame_pointer() -> usize {
+    let value: usize;
+    // SAFETY: validity: copies a register. aliasing: touches no memory.
+    unsafe { asm!("mov {}, x29", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// See the [contract](super).
+///
+/// # Safety
+/// A word may be read at `address`.
+#[inline(always)]
+pub(crate) unsafe fn read_word(address: usize) -> usize {
+    let value: usize;
+    // SAFETY: validity: as our caller says. aliasing: only reads.
+    unsafe {
+        asm!("ldr {}, [{}]", out(reg) value, in(reg) address, options(readonly, nostack, preserves_flags))
+    };
+    value
+}
+
 /// See the [contract](super). A guarded control stack is turned on only for programs whose every object is
 /// marked for it, which ours are not.
 pub(crate) fn has_shadow_stack() -> bool {

@@ -7,6 +7,8 @@
 //! | `write_first_record(start, entry) -> sp` | makes a fresh stack look suspended, so that a switch to `sp` runs [`entry::begin`](crate::entry::begin) |
 //! | `call_on(data, function, top)` | calls `function(data)` on another stack and comes back |
 //! | `stack_pointer()` | the present stack pointer |
+//! | `frame_pointer()` | what is in the register for frame pointers, which may be anything |
+//! | `read_word(address)` | loads a word behind the compiler's back |
 //! | `has_shadow_stack()` | whether the CPU checks return addresses against a second stack |
 //! | `valgrind_request(..)` | a client request of Valgrind; 0 when not under it |
 //!

@@ -197,6 +197,29 @@ pub(crate) fn stack_pointer() -> usize {
     value
 }
 
+/// See the [contract](super).
+#[inline(always)]
+pub(crate) fn frame_pointer() -> usize {
+    let value: usize;
+    // SAFETY: validity: copies a register. aliasing: touches no memory.
+    unsafe { asm!("mov {}, rbp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// See the [contract](super).
+///
+/// # Safety
+/// A word may be read at `address`.
+#[inline(always)]
+pub(crate) unsafe fn read_word(address: usize) -> usize {
+    let value: usize;
+    // SAFETY: validity: as our caller says. aliasing: only reads.
+    unsafe {
+        asm!("mov {}, [{}]", out(reg) value, in(reg) address, options(readonly, nostack, preserves_flags))
+    };
+    value
+}
+
 /// See the [contract](super). RDSSPQ is a no-operation that leaves its operand alone unless the kernel has
 /// turned shadow stacks on (Intel SDM 2B).
 pub(crate) fn has_shadow_stack() -> bool {

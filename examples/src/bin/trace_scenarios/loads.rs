@@ -247,6 +247,19 @@ pub(crate) fn panics() {
     drop(std::panic::take_hook());
 }
 
+/// Takes 64 MiB, a piece at a time, and gives them back.
+pub(crate) fn heap() {
+    let pieces = (0..64).map(|_| {
+        bast::time::sleep(Duration::from_millis(2));
+        vec![1_u8; 1 << 20]
+    });
+    let pieces: Vec<_> = pieces.collect();
+    for piece in pieces {
+        drop(piece);
+        bast::time::sleep(Duration::from_millis(2));
+    }
+}
+
 /// All of the above.
 pub(crate) fn everything() {
     echo();

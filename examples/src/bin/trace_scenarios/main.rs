@@ -5,12 +5,19 @@
 
 mod loads;
 mod marks;
+mod stacks;
 mod truth;
 
+use bast::trace::CountedHeap;
+use std::alloc::System;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// So every trace has the heap in it.
+#[global_allocator]
+static HEAP: CountedHeap<System> = CountedHeap::new(System);
 
 /// A load: its name, and what runs as the main task or, for those that start runtimes themselves, on the main thread.
 struct Load {
@@ -58,6 +65,14 @@ const LOADS: &[Load] = &[
     Load {
         name: "marks",
         run: |file| traced(file, 2, marks::all),
+    },
+    Load {
+        name: "heap",
+        run: |file| traced(file, 2, loads::heap),
+    },
+    Load {
+        name: "stacks",
+        run: stacks::all,
     },
     Load {
         name: "start-stop",

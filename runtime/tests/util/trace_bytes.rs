@@ -1,0 +1,122 @@
+//! A reader of execution traces, for tests: just enough to find events by kind. Whether a trace is right is for Go's tools.
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+pub(crate) const HEAP_ALLOC: u8 = 37;
+pub(crate) const GO_STOP: u8 = 19;
+pub(crate) const GO_LABEL: u8 = 39;
+pub(crate) const USER_LOG: u8 = 44;
+
+/// A writer whose bytes can be looked at.
+#[derive(Clone, Default)]
+pub(crate) struct Bytes(Arc<Mutex<Vec<u8>>>);
+
+impl Bytes {
+    pub(crate) fn get(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An event, or a record of strings as one: `words` has its numbers after the time.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) generation: u64,
+    pub(crate) time: u64,
+    pub(crate) kind: u8,
+    pub(crate) words: Vec<u64>,
+}
+
+fn number(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let (&byte, rest) = bytes.split_first().expect("the trace goes on");
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    value
+}
+
+/// How many numbers follow an event's time.
+fn words_of(kind: u8) -> usize {
+    match kind {
+        11 | 17 | 18 | 23 | 24 => 0,
+        15 | 37 | 39 => 1,
+        9 | 10 | 13 | 16 | 19 | 20 | 22 | 41 => 2,
+        12 | 14 | 21 | 42 | 43 | 47 => 3,
+        40 | 44 | 48 => 4,
+        _ => panic!("an event of kind {kind}"),
+    }
+}
+
+/// All events, by time, and the strings of each generation.
+pub(crate) fn read(trace: &[u8]) -> (Vec<Event>, HashMap<(u64, u64), String>) {
+    let mut rest = &trace[16..];
+    let (mut events, mut strings) = (Vec::new(), HashMap::new());
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first == 52 {
+            continue; // end of a generation
+        }
+        assert_eq!(first, 1, "a batch");
+        let [generation, _, mut time, size] = [(); 4].map(|()| number(&mut rest));
+        let (mut payload, after) = rest.split_at(size as usize);
+        rest = after;
+        match payload.first() {
+            None | Some(2 | 50) => {} // stacks, clocks
+            Some(4) => {
+                payload = &payload[1..];
+                while let Some((5, after)) = payload.split_first() {
+                    payload = after;
+                    let [id, size] = [(); 2].map(|()| number(&mut payload));
+                    let (text, after) = payload.split_at(size as usize);
+                    payload = after;
+                    strings.insert((generation, id), String::from_utf8_lossy(text).into_owned());
+                }
+            }
+            Some(_) => {
+                while let Some((&kind, after)) = payload.split_first() {
+                    payload = after;
+                    time += number(&mut payload);
+                    let words = (0..words_of(kind)).map(|_| number(&mut payload)).collect();
+                    events.push(Event {
+                        generation,
+                        time,
+                        kind,
+                        words,
+                    });
+                }
+            }
+        }
+    }
+    events.sort_by_key(|event| event.time);
+    (events, strings)
+}
+
+/// The generations and texts of all events of `kind`, whose word at `place` is a string.
+pub(crate) fn texts(trace: &[u8], kind: u8, place: usize) -> Vec<(u64, String)> {
+    let (events, strings) = read(trace);
+    let those = events.into_iter().filter(|event| event.kind == kind);
+    those
+        .map(|event| {
+            (
+                event.generation,
+                strings[&(event.generation, event.words[place])].clone(),
+            )
+        })
+        .collect()
+}
