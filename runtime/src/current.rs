@@ -59,8 +59,8 @@ pub(crate) fn thread_locals() -> Option<NonNull<Locals>> {
 #[cfg(debug_assertions)]
 pub(crate) fn is_own_thread_local(address: usize) -> bool {
     fn holds<T>(value: &T, address: usize) -> bool {
-        let start = std::ptr::from_ref(value) as usize;
-        (start..start + size_of::<T>().max(1)).contains(&address)
+        // Not by a range: its end, left over on the stack, would be found by the next check as a pointer to what is behind.
+        address.wrapping_sub(std::ptr::from_ref(value) as usize) < size_of::<T>().max(1)
     }
     WORKER.with(|own| holds(own, address))
         || HELD_RANKS.with(|own| holds(own, address))

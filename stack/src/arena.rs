@@ -11,6 +11,10 @@ use crate::stack::{Stack, StackClass};
 /// Slots made accessible by one `mprotect`. More would charge more at once where the kernel counts.
 const SLOTS_A_COMMIT: usize = 64;
 
+/// Where the system refuses what is asked for, an arena takes one part in so many of what it grants: the rest is for
+/// other arenas, large stacks, threads and the heap.
+const SHARE_WHEN_SCARCE: usize = 8;
+
 /// No arena is smaller: below this, the machine has no address space for stacks.
 const SLOTS_MIN: usize = 16;
 
@@ -30,15 +34,21 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Reserves `slots` slots, or as many as the system grants by halving.
+    /// Reserves `slots` slots, or a share of as many as the system grants by halving.
     pub(crate) fn reserve(class: StackClass, guard: GuardMode, slots: usize) -> Result<Arena, StackError> {
         let slot = class.bytes();
         let mut slots = slots;
+        let mut scarce = false;
         loop {
             // Slots up to 2 MiB never straddle a page table, so that guard and top page share one.
             let align = slot.max(2 << 20);
             let asked = slots.saturating_mul(slot);
             match Region::reserve(asked, align) {
+                Ok(region) if scarce => {
+                    drop(region);
+                    scarce = false;
+                    slots = (slots / SHARE_WHEN_SCARCE).max(SLOTS_MIN);
+                }
                 Ok(region) => {
                     let (low, high) = (region.base(), region.base() + region.bytes());
                     let registration = Registration::add(low, high, slot.trailing_zeros(), guard_bytes(slot));
@@ -52,7 +62,10 @@ impl Arena {
                         committed: 0,
                     });
                 }
-                Err(_) if slots > SLOTS_MIN => slots = (slots / 2).max(SLOTS_MIN),
+                Err(_) if slots > SLOTS_MIN => {
+                    slots = (slots / 2).max(SLOTS_MIN);
+                    scarce = true;
+                }
                 Err(error) => {
                     return Err(StackError::from_memory(
                         &error,

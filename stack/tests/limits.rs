@@ -45,6 +45,13 @@ fn a_small_address_space_gets_smaller_arenas_and_then_a_clear_error() {
                 libc::RLIMIT_AS,
                 support::status_bytes("VmSize") as u64 + (256 << 20),
             );
+            // One stack does not take what is left from others: from threads, from the heap.
+            let before = support::status_bytes("VmSize");
+            let stacks = Stacks::new(support::config()).expect("a source");
+            stacks.put(stacks.take(StackClass::Default256K).expect("a stack"));
+            let taken = support::status_bytes("VmSize") - before;
+            assert!(taken < 256 << 18, "{} KiB", taken >> 10);
+            drop(stacks);
             let (count, error) = exhaust(StackClass::Default256K, 2000);
             assert!(count > 500, "{count} stacks of 256 KiB in 256 MiB");
             let error = error.expect("2000 do not fit");

@@ -5,7 +5,7 @@
 //!      ┌──────┐ ─────────────────────────────────────► ┌───────┐ ◄──┐ a processor was taken, or
 //!      │ doze │                                        │ alert │ ───┘ the monitor was woken
 //!      └──────┘ ◄──┐                                   └───┬───┘
-//!                  │ all idle for some looks               │ some looks without either
+//!                  │ idle for some looks                   │ some looks without either
 //!             ┌────┴─────┐    nothing moves or waits   ┌───▼───┐
 //!             │  still   │ ◄───────────────────────────│ calm  │ doubles, up to 5 ms or half a slice;
 //!             │  10 ms   │ ───────────────────────────►└───────┘ up to 250 us while wary
@@ -35,7 +35,7 @@ const IDLE_NANOS: u64 = 1_000_000;
 const STILL_NANOS: u64 = 10_000_000;
 /// Looks of an alert after what raised it.
 const ALERT_LOOKS: u32 = 10;
-/// Looks at an idle runtime before the monitor dozes: whoever ends the doze pays for a wake-up.
+/// Looks at an idle runtime, between which nothing ran, before the monitor dozes.
 const IDLE_LOOKS: u32 = 5;
 
 /// What a look has seen.
@@ -95,11 +95,12 @@ impl Pace {
 
     /// The decision.
     pub(super) fn next(&mut self, sight: &Sight) -> Rest {
-        if sight.all_idle && !sight.acted {
+        // Where tasks come and go between the looks it is not idle: whoever ended the doze would pay for a wake-up.
+        if sight.all_idle && sight.still && !sight.acted {
             self.alert_looks = 0;
-            self.period = ALERT_NANOS;
             self.idle_looks += 1;
             if self.idle_looks >= IDLE_LOOKS {
+                self.period = ALERT_NANOS;
                 return Rest::Doze;
             }
             let rest = if self.wary > 0 {
@@ -157,6 +158,7 @@ mod tests {
     };
     const IDLE: Sight = Sight {
         all_idle: true,
+        still: true,
         ..BUSY
     };
     const SUSPECT: Sight = Sight {
@@ -243,6 +245,19 @@ mod tests {
         // Woken: alert.
         let woken = Sight { acted: true, ..IDLE };
         assert_eq!(pace.next(&woken), Rest::Short(ALERT_NANOS));
+    }
+
+    #[test]
+    fn where_tasks_come_and_go_it_does_not_doze() {
+        let mut pace = Pace::new(SLICE_NANOS);
+        let between = Sight { still: false, ..IDLE };
+        rests(&mut pace, between, Rest::Short(CALM_NANOS));
+        for sight in [IDLE, between, BUSY, between, IDLE, between] {
+            assert!(
+                matches!(pace.next(&sight), Rest::Short(CALM_NANOS | IDLE_NANOS)),
+                "{sight:?}"
+            );
+        }
     }
 
     #[test]
