@@ -300,6 +300,9 @@ fn after_a_pause(processors: usize) {
 /// A task that never waits and makes calls: its slice ends by the monitor's request. One that asks itself is told apart.
 #[test]
 fn a_slice_that_is_over_is_no_yield() {
+    if cfg!(bast_chaos) {
+        return; // every 64th call yields then, and no slice is ever over
+    }
     let _alone = alone();
     run_on(1, || {
         let bytes = Bytes::default();
