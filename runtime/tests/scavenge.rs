@@ -31,12 +31,16 @@ fn the_stacks_of_parked_tasks_shrink() {
         let _watchdog = util::Watchdog::start("shrinking", Some(runtime.handle()));
         let before = util::status("RssAnon");
         let deep: &AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+        let measured: &AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
         let tasks: Vec<_> = (0..TASKS)
             .map(|_| {
                 runtime
                     .spawn(move || {
                         touch_the_depths();
                         deep.fetch_add(1, AcqRel);
+                        while !measured.load(Acquire) {
+                            bast::task::yield_now(); // who is parked may be seen to before all of them are
+                        }
                         bast::task::park();
                         // What it wrote before the park is still there, and the depths can be used again.
                         touch_the_depths();
@@ -50,6 +54,7 @@ fn the_stacks_of_parked_tasks_shrink() {
             grown as usize * 1024 > TASKS * DEEP_BYTES * 3 / 4,
             "{grown} kB for {TASKS} tasks that used {DEEP_BYTES} bytes each"
         );
+        measured.store(true, Release);
         util::wait_for(|| {
             let kept = util::status("RssAnon").saturating_sub(before);
             (kept as usize * 1024) < TASKS * DEEP_BYTES / 4
