@@ -8,7 +8,7 @@
 mod util;
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
 const TASKS: usize = 100;
 /// What each task has used of its stack before it parks.
