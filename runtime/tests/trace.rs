@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use util::trace_bytes::{Bytes, GO_LABEL, GO_STOP, USER_LOG, texts};
-use util::{on_each, run_on, wait_for};
+use util::{Watchdog, on_each, run_on, start, wait_for};
 
 const HEADER: &[u8] = b"go 1.26 trace";
 
@@ -304,7 +304,9 @@ fn a_slice_that_is_over_is_no_yield() {
         return; // every 64th call yields then, and no slice is ever over
     }
     let _alone = alone();
-    run_on(1, || {
+    let runtime = start(bast::Builder::new().processors(1).slice(Duration::from_millis(1)));
+    let _watchdog = Watchdog::start("slices", Some(runtime.handle()));
+    runtime.run(|| {
         let bytes = Bytes::default();
         let trace = trace::start(bytes.clone()).unwrap();
         work();
@@ -315,7 +317,8 @@ fn a_slice_that_is_over_is_no_yield() {
                 bast::task::checkpoint();
             }
         });
-        bast::task::yield_now(); // comes back once the hog's slice is over
+        // Each comes back once a slice is over. Where the monitor finds the hog between two calls it takes the processor.
+        (0..100).for_each(|_| bast::task::yield_now());
         over.store(true, Release);
         hog.join().unwrap();
         trace.stop().unwrap();
