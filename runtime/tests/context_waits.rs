@@ -37,8 +37,8 @@ fn cancelled<T: Send + 'static>(go: &Go, wait: impl FnOnce() -> T + Send + 'stat
 
 /// As [`cancelled`], by a deadline; and by a context that is over when the wait begins.
 fn late<T>(wait: impl Fn() -> T) -> [T; 2] {
-    let soon = Context::background().with_timeout(SHORT);
     let start = Instant::now();
+    let soon = Context::background().with_timeout(SHORT);
     let first = soon.enter(&wait);
     assert!(start.elapsed() >= SHORT && start.elapsed() < LONG / 2);
     assert_eq!(soon.error(), Some(ContextError::DeadlineExceeded));
