@@ -125,19 +125,27 @@ fn overruns_are_counted_and_named() {
     for computes in [false, true] {
         let runtime = start_with(1);
         let _watchdog = Watchdog::start("overruns", Some(runtime.handle()));
-        let (spawned, waited) = runtime.run(|| {
-            let spawned = line!() + 1;
-            let task = bast::spawn(move || {
-                bast::time::sleep(Duration::from_millis(50)); // long enough that it has to wait
-                let waited = line!() - 1;
-                keep_the_processor(computes);
-                waited
+        // A loaded machine may have the monitor see another task last, or this one when it has just ended: then once more.
+        let (over, spawned, waited) = loop {
+            let (spawned, waited) = runtime.run(|| {
+                let spawned = line!() + 1;
+                let task = bast::spawn(move || {
+                    bast::time::sleep(Duration::from_millis(50)); // long enough that it has to wait
+                    let waited = line!() - 1;
+                    keep_the_processor(computes);
+                    waited
+                });
+                (spawned, task.join().unwrap())
             });
-            (spawned, task.join().unwrap())
-        });
-        let metrics = runtime.metrics();
-        assert!(metrics.overruns >= 1 && metrics.detaches >= 1, "{metrics:?}");
-        let over = metrics.last_overrun.expect("one was counted");
+            let metrics = runtime.metrics();
+            assert!(metrics.detaches >= 1, "{metrics:?}");
+            if let Some(over) = metrics.last_overrun
+                && over.spawned_at.line() == spawned
+            {
+                assert!(metrics.overruns >= 1, "{over}");
+                break (over, spawned, waited);
+            }
+        };
         assert!(over.spawned_at.file().ends_with("monitor.rs"), "{over}");
         assert_eq!(over.spawned_at.line(), spawned, "{over}");
         let (reason, at) = over.last_wait.expect("it slept before");

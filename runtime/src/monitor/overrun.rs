@@ -82,8 +82,13 @@ impl Overruns {
 
     /// By the monitor. `taken`: the processor was taken, else the task will yield at its next call.
     pub(super) fn note(&self, over: Option<Overrun>, taken: bool) {
+        if let Some(over) = over {
+            self.name(over, taken);
+        }
         self.count.fetch_add(1, Relaxed);
-        let Some(over) = over else { return };
+    }
+
+    fn name(&self, over: Overrun, taken: bool) {
         if self.reports
             && let Some(others) = self.noticed.pass(clock::now())
         {
