@@ -209,13 +209,15 @@ fn a_name_is_said_wherever_its_task_runs() {
     on_each(|| {
         let (sender, receiver) = bast::sync::channel::rendezvous();
         let named = bast::task::Builder::new().name("one that waits");
-        let task = named.spawn(move || receiver.iter().for_each(drop)).unwrap();
+        let (answer, answered) = bast::sync::channel::rendezvous();
+        let echo = move || receiver.iter().for_each(|()| answer.send(()).unwrap());
+        let task = named.spawn(echo).unwrap();
         work(); // and it waits
         let recorder = FlightRecorder::new().start().unwrap();
         let mut trace = Vec::new();
         for pieces in 1..=3 {
             sender.send(()).unwrap();
-            work();
+            answered.recv().unwrap(); // so it ran
             trace.clear();
             recorder.snapshot(&mut trace).unwrap(); // ends a piece
             let said = texts(&trace, GO_LABEL, 0);
