@@ -17,8 +17,8 @@
 //! urgent unnoticed: all who hold processors are in user code and nothing waits. Before such a rest each of them is
 //! asked (`handoff::WATCH`) to wake the monitor at its next call into bast, and work that comes from outside wakes it
 //! too. Where rounds begin, a look wakes a thread that takes the CPU from a worker, and the kernel need not give it back at
-//! once: a look every millisecond trebles the 99th percentile of an echo server that shares its CPUs with its clients. A
-//! slice that is over is seen in time by few looks, since each knows when it is due. A task that blocks is not; so who
+//! once: with a look every millisecond the 99th percentile of an echo server that shares its CPUs with its clients was one
+//! to three times as long (benches/RESULTS.md). A slice that is over is seen in time by few looks, since each knows when it is due. A task that blocks is not; so who
 //! has been found blocked makes the monitor **wary**: for a tenth of a second looks are close, and most programs, which
 //! never block unannounced, do not pay for those that do.
 
