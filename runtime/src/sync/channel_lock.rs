@@ -6,7 +6,7 @@
 //!     ▲               │                              │
 //!     └─── unlock ────┴────── unlock, wake one ──────┘
 //! ```
-//! A thread that finds it held looks again for a moment, and then sleeps on a futex (elsewhere than on Linux it gives up
+//! A thread that finds it held looks again a few times, far apart (`backoff`), and then sleeps on a futex (elsewhere than on Linux it gives up
 //! the CPU): its holder may have been put aside by the kernel.
 //!
 //! Lock order: nothing of the runtime is held when a channel's lock is taken, and nothing else is taken under it, but
@@ -21,15 +21,15 @@ pub(crate) use model::RawLock;
 
 #[cfg(not(bast_loom))]
 mod imp {
+    use super::super::backoff::Backoff;
     use crate::primitive::atomic::{Acquire, AtomicU32, Relaxed, Release};
-    use crate::primitive::spin_loop;
 
     const FREE: u32 = 0;
     const HELD: u32 = 1;
     /// Held, and somebody sleeps until it is not.
     const CONTENDED: u32 = 2;
     /// How often one looks before one sleeps: longer than any hold that the kernel does not interrupt.
-    const LOOKS: u32 = 100;
+    const LOOKS: u32 = 8;
 
     /// See the module.
     #[derive(Debug)]
@@ -61,11 +61,13 @@ mod imp {
 
         #[cold]
         fn lock_slowly(&self) {
+            let mut backoff = Backoff::new();
             for _ in 0..LOOKS {
+                backoff.wait();
                 match self.0.load(Relaxed) {
                     FREE if self.0.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok() => return,
                     CONTENDED => break,
-                    _ => spin_loop(),
+                    _ => {}
                 }
             }
             // Whoever has slept takes it as CONTENDED: there may be others asleep that nobody counts.

@@ -20,6 +20,7 @@ pub mod waitlist;
 #[cfg(not(bast_loom))]
 pub(crate) mod waitlist;
 
+mod backoff;
 mod bounded;
 pub mod channel;
 pub(crate) mod channel_core;

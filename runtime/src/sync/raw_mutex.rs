@@ -41,10 +41,10 @@
 //! Memory ordering: taking is Acquire, freeing Release. A hand-over passes through the end of the wait (`waitlist`),
 //! Release and Acquire too. The other bits decide only who wakes whom, and the queue's lock orders the queue: Relaxed.
 
+use super::backoff::Backoff;
 use super::base::{Caller, Lock, NEVER, Reason, constructor, leaf, now};
 use super::waitlist::{Wait, Waitlist, wait_in};
 use crate::primitive::atomic::{Acquire, AtomicU32, Ordering, Relaxed, Release};
-use crate::primitive::spin_loop;
 use std::panic::Location;
 
 /// Somebody holds it.
@@ -60,8 +60,6 @@ const STARVING: u32 = 8;
 const STARVED_AFTER: u64 = 1_000_000;
 /// How often a caller looks again before it waits.
 const SPINS_MAX: u32 = 4;
-/// Pauses between two looks.
-const PAUSES: u32 = 30;
 
 /// Outcome of a wait: the lock is free, or was.
 const TRY_AGAIN: u8 = 0;
@@ -100,7 +98,15 @@ impl RawMutex {
     /// Takes the lock, however long that takes.
     #[inline]
     pub(super) fn lock(&self, at: &'static Location<'static>) {
-        if let Err(seen) = self.word.compare_exchange(0, LOCKED, Acquire, Relaxed) {
+        // Not just from 0: while somebody waits, those who run take it many times with other bits set.
+        let seen = self.word.load(Relaxed);
+        if seen & LOCKED != 0 {
+            return self.contended(seen, at);
+        }
+        if let Err(seen) = self
+            .word
+            .compare_exchange_weak(seen, seen | LOCKED, Acquire, Relaxed)
+        {
             self.contended(seen, at);
         }
     }
@@ -149,6 +155,7 @@ impl RawMutex {
         let mut began = None;
         let (mut woken, mut starving) = (false, false);
         let mut spins = 0;
+        let mut backoff = Backoff::new();
         loop {
             let seen = self.word.load(Relaxed);
             if self.take(seen, if woken { WOKEN } else { 0 }) {
@@ -156,7 +163,7 @@ impl RawMutex {
             }
             if spins < SPINS_MAX && seen & STARVING == 0 && caller.may_spin() {
                 spins += 1;
-                (0..PAUSES).for_each(|_| spin_loop());
+                backoff.wait();
                 continue;
             }
             let waiters = self.waiters.lock();
@@ -228,16 +235,28 @@ impl RawMutex {
     /// Frees the lock. By its holder.
     #[inline]
     pub(super) fn unlock(&self) {
-        if self.word.compare_exchange(LOCKED, 0, FREE, Relaxed).is_err() {
+        if !self.free_quietly() {
             self.unlock_slowly(None);
         }
     }
 
     /// As [`RawMutex::unlock`], for a holder that is about to wait for something else.
     pub(super) fn unlock_by(&self, caller: &mut Caller) {
-        if self.word.compare_exchange(LOCKED, 0, FREE, Relaxed).is_err() {
+        if !self.free_quietly() {
             self.unlock_slowly(Some(caller));
         }
+    }
+
+    /// Frees the lock if nobody is to be told. By its holder.
+    #[inline]
+    fn free_quietly(&self) -> bool {
+        let seen = self.word.load(Relaxed);
+        seen & STARVING == 0
+            && seen & (WAITING | WOKEN) != WAITING
+            && self
+                .word
+                .compare_exchange_weak(seen, seen & !LOCKED, FREE, Relaxed)
+                .is_ok()
     }
 
     #[inline(never)]

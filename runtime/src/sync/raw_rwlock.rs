@@ -38,10 +38,10 @@
 //! Memory ordering: taking is Acquire, leaving Release. `grant` reads the word with Acquire, and so has seen all who left,
 //! and passes that on through the end of the wait (`waitlist`).
 
+use super::backoff::Backoff;
 use super::base::{Caller, Lock, Reason, constructor, leaf};
 use super::waitlist::{Batch, Wait, Waitlist, wait_in};
 use crate::primitive::atomic::{Acquire, AtomicU32, Ordering, Relaxed, Release};
-use crate::primitive::spin_loop;
 use std::panic::Location;
 
 /// A writer holds it.
@@ -54,8 +54,6 @@ const READER: u32 = 4;
 const READERS_MAX: u32 = u32::MAX / READER / 2;
 /// Looks before a caller waits.
 const SPINS_MAX: u32 = 4;
-/// Pauses between two looks.
-const PAUSES: u32 = 30;
 /// Outcome of a wait: the lock is the waiter's.
 const GRANTED: u8 = 1;
 
@@ -188,11 +186,12 @@ impl RawRwLock {
     #[cold]
     fn lock_slowly(&self, kind: Kind, deadline: u64, heed_own: bool, at: &'static Location<'static>) -> bool {
         let mut caller = Caller::to_wait();
+        let mut backoff = Backoff::new();
         for _ in 0..SPINS_MAX {
             if self.word.load(Relaxed) & WAITING != 0 || !caller.may_spin() {
                 break;
             }
-            (0..PAUSES).for_each(|_| spin_loop());
+            backoff.wait();
             if self.try_exchange(kind) {
                 return true;
             }
