@@ -302,6 +302,7 @@ impl Inside {
             lists.poller_taken = false;
         }
         drop(lists);
+        shared.monitor.note_busy();
         self.hold(processor);
         shared.idle.begin_search();
         self.worker().searching.set(true);
@@ -375,6 +376,7 @@ impl Inside {
             return false;
         };
         drop(lists);
+        shared.monitor.note_busy();
         self.hold(processor);
         true
     }
@@ -403,6 +405,7 @@ impl Inside {
         let wanted = self.worker().last_processor.get();
         let taken = shared.pop_idle_processor(&mut shared.lists.lock(), wanted);
         let Some(processor) = taken else { return false };
+        shared.monitor.note_busy();
         self.hold(processor);
         true
     }

@@ -257,9 +257,10 @@ impl Shared {
         };
         drop(lists);
         self.run_processor(processor, true);
+        self.monitor.note_busy(); // after the worker: it is the one that is waited for
     }
 
-    /// Takes an idle processor, `wanted` if it is there.
+    /// Takes an idle processor, `wanted` if it is there. The caller tells the monitor, without the lock.
     pub(crate) fn pop_idle_processor(
         &self,
         lists: &mut Lists,
@@ -271,7 +272,6 @@ impl Shared {
             None => lists.processors.pop()?,
         };
         self.idle.processor_acquired();
-        self.monitor.note_busy();
         Some(processor)
     }
 
