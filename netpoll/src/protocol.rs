@@ -108,4 +108,9 @@ impl Interrupts {
     pub fn end_wait(&self) -> bool {
         self.0.end_wait()
     }
+
+    /// A thread is inside a wait.
+    pub fn is_waiting(&self) -> bool {
+        self.0.is_waiting()
+    }
 }

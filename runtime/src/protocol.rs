@@ -11,6 +11,8 @@ pub mod handoff;
 pub mod hold;
 #[path = "sched/idle.rs"]
 pub mod idle;
+#[path = "sched/idle_poller.rs"]
+pub mod idle_poller;
 #[path = "task/join_word.rs"]
 pub mod join_word;
 #[path = "sched/local_queue.rs"]

@@ -26,6 +26,7 @@ pub(crate) use overrun::Overruns;
 
 use crate::blocking::handoff::WATCH;
 use crate::primitive::atomic::{Acquire, AtomicBool, AtomicU64, Relaxed, Release, SeqCst, fence};
+use crate::sched::idle_poller::is_watched;
 use crate::sched::shared::Shared;
 use crate::sched::worker::Worker;
 use crate::sys::parker::Parker;
@@ -295,8 +296,12 @@ impl<'a> Watch<'a> {
         fence(SeqCst);
         // Under the lock: whoever takes a processor after this sees `dozing`.
         let all_idle = shared.lists.lock().processors.len() == shared.processors.len();
-        let watched = shared.reactor.poller().is_waiting()
-            || (!shared.reactor.has_sources() && shared.first_timer() == NEVER);
+        let reactor = &shared.reactor;
+        let watched = is_watched(
+            reactor.poller().is_waiting(),
+            reactor.has_sources(),
+            shared.first_timer(),
+        );
         let can_doze = all_idle && watched && !monitor.refused.load(Relaxed);
         let woken = if !can_doze {
             // Busy again; or nobody waits in the poller yet, or ever, if there are no threads to be had.
@@ -365,7 +370,8 @@ impl<'a> Watch<'a> {
             }
             retake::look(shared, processor, seen, now, &mut sight);
         }
-        if idle > 0 && shared.reactor.has_sources() && !shared.reactor.poller().is_waiting() {
+        let reactor = &shared.reactor;
+        if idle > 0 && !is_watched(reactor.poller().is_waiting(), reactor.has_sources(), NEVER) {
             shared.wake_one(); // finds nothing to run, perhaps, and then waits in the poller
         }
         sight

@@ -262,8 +262,9 @@ impl Inside {
             shared.push_idle_processor(&mut lists, processor); // S1
         }
         // While every processor is held their holders poll: one more would only take events from under them, a few at a
-        // time, and could run nothing. Whoever lets go of a processor waits in the poller himself.
-        let poll = !lists.processors.is_empty() && !std::mem::replace(&mut lists.poller_taken, true);
+        // time, and could run nothing. Whoever lets go of a processor sees to it that somebody waits: see `idle_poller`.
+        let idle = lists.processors.len();
+        let poll = lists.poller.try_take(idle);
         self.worker().in_poller.store(poll, Relaxed);
         lists.workers.push(NonNull::from(self.worker()));
         drop(lists);
@@ -299,7 +300,7 @@ impl Inside {
         };
         lists.workers.swap_remove(place);
         if self.worker().in_poller.swap(false, AcqRel) {
-            lists.poller_taken = false;
+            lists.poller.leave();
         }
         drop(lists);
         shared.monitor.note_busy();
@@ -324,16 +325,7 @@ impl Inside {
         let shared = self.runtime();
         let mut ready = self.worker().ready.take().expect("put back below");
         let mut woken = self.worker().woken.take();
-        shared.reactor.announce_wait();
-        // With every processor held, their holders fire the timers; whoever lets go of one interrupts us.
-        let first = if shared.idle.counts().1 > 0 {
-            shared.first_timer()
-        } else {
-            NEVER
-        };
-        shared
-            .reactor
-            .wait(shared, first, &mut ready, |task| woken.push(task));
+        let first = shared.reactor.wait(shared, &mut ready, |task| woken.push(task));
         self.worker().ready.set(Some(ready));
         let due = first != NEVER && shared.first_timer() <= clock::now();
         let got = self.back_from_poller(shared, due || !woken.is_empty());
@@ -358,7 +350,7 @@ impl Inside {
     fn back_from_poller(&mut self, shared: &super::shared::Shared, has_work: bool) -> bool {
         let me = NonNull::from(self.worker());
         let mut lists = shared.lists.lock();
-        lists.poller_taken = false;
+        lists.poller.leave();
         self.worker().in_poller.store(false, Relaxed);
         match lists.workers.iter().position(|&worker| worker == me) {
             Some(place) => lists.workers.swap_remove(place),

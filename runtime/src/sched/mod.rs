@@ -24,9 +24,12 @@
 pub(crate) mod find;
 pub(crate) mod global_queue;
 pub(crate) mod idle;
+pub(crate) mod idle_poller;
 pub(crate) mod inside;
 mod lend;
+mod limits;
 pub(crate) mod local_queue;
+mod on_stack;
 pub(crate) mod park;
 mod pick;
 pub(crate) mod priority;

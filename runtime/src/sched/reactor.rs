@@ -1,8 +1,9 @@
 //! Who polls the netpoller, and when: a worker that looks for work polls without waiting, the last idle worker waits
 //! in it, and the monitor polls if nobody did for a while. Nobody owns a reactor thread.
 
+use super::idle_poller::{self, WaitUntil};
 use super::shared::Shared;
-use crate::primitive::atomic::{AtomicU64, Relaxed, SeqCst, fence};
+use crate::primitive::atomic::{AtomicU64, Relaxed};
 use crate::task::header::TaskRef;
 use crate::task::state::Unpark;
 use crate::time::clock::{self, NEVER};
@@ -10,15 +11,13 @@ use bast_netpoll::{Poller, ReadyList};
 use std::io;
 use std::time::Duration;
 
-/// `wait_until` of a worker that is still working out how long it may wait, or of none.
-const UNDECIDED: u64 = 0;
+const _: () = assert!(idle_poller::NEVER == NEVER);
 
 /// The poller of a runtime and when it was last asked.
 #[derive(Debug)]
 pub(crate) struct Reactor {
     poller: Poller,
-    /// Until when the waiting worker sleeps: who goes idle with an earlier timer interrupts it.
-    wait_until: AtomicU64,
+    wait_until: WaitUntil,
     last_poll: AtomicU64,
 }
 
@@ -27,7 +26,7 @@ impl Reactor {
         let poller = Poller::new()?;
         Ok(Reactor {
             poller,
-            wait_until: AtomicU64::new(UNDECIDED),
+            wait_until: WaitUntil::new(),
             last_poll: AtomicU64::new(0),
         })
     }
@@ -68,38 +67,24 @@ impl Reactor {
         finish(owner, result, ready, woken)
     }
 
-    /// Announces a wait, before the caller looks at all timers.
-    pub(crate) fn announce_wait(&self) {
-        self.wait_until.store(UNDECIDED, Relaxed);
-        // Pairs with the fence in `check_wait_until`: either we see the timer, or its owner sees UNDECIDED.
-        fence(SeqCst);
-    }
-
-    /// Waits until `until`, an event, or an interrupt; gives tasks as [`Reactor::poll_now`] does.
-    pub(crate) fn wait(
-        &self,
-        owner: &Shared,
-        until: u64,
-        ready: &mut ReadyList,
-        woken: impl FnMut(TaskRef),
-    ) -> usize {
-        self.wait_until.store(until, Relaxed);
+    /// Waits for the first timer, an event, or an interrupt; gives tasks as [`Reactor::poll_now`] does, and says for which
+    /// timer it has waited. By who has the place in the poller (`idle_poller`).
+    pub(crate) fn wait(&self, owner: &Shared, ready: &mut ReadyList, woken: impl FnMut(TaskRef)) -> u64 {
+        let until = self
+            .wait_until
+            .begin(|| owner.idle.counts().1, || owner.first_timer());
         let timeout = (until != NEVER).then(|| clock::until(until));
         let result = self.poller.try_wait(timeout, ready);
-        self.wait_until.store(UNDECIDED, Relaxed);
+        self.wait_until.end();
         self.last_poll.store(clock::now(), Relaxed);
-        finish(owner, result, ready, woken)
+        finish(owner, result, ready, woken);
+        until
     }
 
     /// Whoever goes idle leaves timers behind of which the first is due at `due`: a worker that waits longer must
     /// think again.
     pub(crate) fn check_wait_until(&self, due: u64) {
-        if due == NEVER {
-            return;
-        }
-        fence(SeqCst); // pairs with `announce_wait`
-        let until = self.wait_until.load(Relaxed);
-        if until == UNDECIDED || due < until {
+        if self.wait_until.is_too_late(due) {
             self.interrupt();
         }
     }

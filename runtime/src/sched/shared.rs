@@ -2,23 +2,23 @@
 
 use super::global_queue::{CHAIN_MAX, GlobalQueue};
 use super::idle::Idle;
+use super::idle_poller::Place;
 use super::local_queue;
 use super::processor::Processor;
 use super::reactor::Reactor;
 use super::worker::{self, Worker, thread_is_locked};
-use crate::blocking::handoff::CLOSE;
 use crate::builder::Config;
 use crate::chaos;
 use crate::metrics::Metrics;
 use crate::monitor::{Monitor, Overruns};
-use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, AtomicUsize, Relaxed};
+use crate::primitive::atomic::{Acquire, AtomicBool, AtomicU64, AtomicUsize, Relaxed};
 use crate::sys::event::Event;
 use crate::sys::lock::{Guard, Lock, Rank};
 use crate::task::chain::Chain;
 use crate::task::header::{Header, TaskRef};
 use crate::task::slab::Pool;
 use crate::time::clock::NEVER;
-use bast_stack::{StackError, Stacks};
+use bast_stack::Stacks;
 use crossbeam_utils::CachePadded;
 use std::collections::VecDeque;
 use std::io;
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) workers: Lock<Vec<Arc<Worker>>>,
     /// The workers' threads, for shutdown to join.
     pub(crate) threads: Lock<Vec<std::thread::JoinHandle<()>>>,
-    workers_alive: AtomicUsize,
+    pub(super) workers_alive: AtomicUsize,
     /// Sleeping with a task of their own on their stack: shutdown does not wait for them.
     pub(crate) workers_bound_asleep: AtomicUsize,
     pub(crate) reactor: Reactor,
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     /// A worker ended or fell asleep with its task.
     pub(crate) changed: Event,
     pub(crate) monitor: Monitor,
-    starved_len: AtomicUsize,
+    pub(super) starved_len: AtomicUsize,
     next_task_id: AtomicU64,
     /// Spawned from threads that hold no processor of ours.
     pub(crate) spawned_foreign: AtomicU64,
@@ -84,12 +84,12 @@ pub(crate) struct Lists {
     pub(crate) workers: Vec<NonNull<Worker>>,
     /// Workers that are held with a computing task, until they are lent a processor.
     pub(super) held: VecDeque<Arc<Worker>>,
-    /// The worker that waits in the poller, or is about to.
-    pub(crate) poller_taken: bool,
+    /// Who waits in the poller, or is about to.
+    pub(super) poller: Place,
     /// Fresh tasks that wait for a stack.
-    starved: GlobalQueue,
+    pub(super) starved: GlobalQueue,
     /// Why there was no stack, the last time.
-    starved_reason: String,
+    pub(super) starved_reason: String,
 }
 
 // SAFETY: the pointers name processors and workers of the runtime, which are Sync and live as long as it.
@@ -369,7 +369,7 @@ impl Shared {
         // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
         let has_work = !unsafe { processor.as_ref() }.queue.is_empty() || self.has_shared();
         let mut lists = self.lists.lock();
-        let wanted = (has_work || !lists.poller_taken) && !self.closing.load(Acquire);
+        let wanted = (has_work || lists.poller.is_needed()) && !self.closing.load(Acquire);
         if wanted {
             drop(lists);
             if self.run_processor(processor, false) {
@@ -432,44 +432,6 @@ impl Shared {
         metrics
     }
 
-    // ---- tasks that wait for a stack ----
-
-    #[cold]
-    pub(crate) fn starve(&self, task: TaskRef, error: &StackError) {
-        let mut lists = self.lists.lock();
-        lists.starved.push(task, &self.starved_len);
-        let told = !std::mem::replace(&mut lists.starved_reason, error.to_string()).is_empty();
-        drop(lists);
-        if !told {
-            eprintln!(
-                "bast: task {} (spawned at {}) waits for a stack until another task ends: {error}",
-                task.id(),
-                task.spawned_at.get()
-            );
-        }
-    }
-
-    /// A stack came back: gives one waiting task its chance.
-    #[inline]
-    pub(crate) fn feed_starved(&self) {
-        if self.starved_len.load(Relaxed) > 0 {
-            let fed = self.lists.lock().starved.pop(&self.starved_len);
-            if let Some(task) = fed {
-                self.inject(task);
-            }
-        }
-    }
-
-    /// Why the last task had to wait.
-    pub(crate) fn starved_reason(&self) -> String {
-        self.lists.lock().starved_reason.clone()
-    }
-
-    /// Tasks that wait for a stack now.
-    pub(crate) fn starved(&self) -> usize {
-        self.starved_len.load(Relaxed)
-    }
-
     /// Takes what is on the queues of processors that nobody holds; at shutdown, when nobody will again.
     pub(crate) fn take_left_behind(&self) -> Vec<TaskRef> {
         let lists = self.lists.lock();
@@ -499,60 +461,6 @@ impl Shared {
             tasks.push(task);
         }
         tasks
-    }
-
-    // ---- workers ----
-
-    /// One more thread; refuses above the limit.
-    pub(crate) fn worker_started(&self) -> io::Result<usize> {
-        let one_more = |alive| (alive < self.workers_max()).then_some(alive + 1);
-        let index = self.workers_alive.fetch_update(AcqRel, Acquire, one_more);
-        index.map_err(|index| {
-            let text = format!(
-                "{index} worker threads are blocked or running, the most that Builder::blocked_workers_max({}) \
-                 allows for {} processors: raise it, or block fewer tasks at once",
-                self.config.blocked_workers_max,
-                self.processors.len()
-            );
-            io::Error::new(io::ErrorKind::QuotaExceeded, text)
-        })
-    }
-
-    /// Most threads now. Those that sleep with their task, or are held with it, do not count: they can run nothing else, and what they wait
-    /// for must be able to run.
-    fn workers_max(&self) -> usize {
-        // Below zero for a moment when a worker is woken before it has lain down.
-        let bound = usize::try_from(self.workers_bound_asleep.load(Acquire).cast_signed()).unwrap_or(0);
-        self.processors.len() + self.config.blocked_workers_max + bound + self.held_len.load(Acquire)
-    }
-
-    /// No more threads may be had.
-    pub(crate) fn is_at_limit(&self) -> bool {
-        self.workers_count() >= self.workers_max()
-    }
-
-    pub(crate) fn register_worker(&self, worker: Arc<Worker>) {
-        let mut workers = self.workers.lock();
-        if self.closing.load(Acquire) {
-            worker.marking.ask(CLOSE);
-        }
-        workers.push(worker);
-    }
-
-    pub(crate) fn worker_stopped(&self, worker: Option<&Arc<Worker>>) {
-        if let Some(worker) = worker {
-            self.workers.lock().retain(|listed| !Arc::ptr_eq(listed, worker));
-        }
-        self.workers_alive.fetch_sub(1, AcqRel);
-        if worker.is_some() && !self.closing.load(Acquire) {
-            // It ends with a task that was locked to it, and there is room for another: somebody may have wanted one.
-            self.monitor.start_worker();
-        }
-        self.changed.notify();
-    }
-
-    pub(crate) fn workers_count(&self) -> usize {
-        self.workers_alive.load(Acquire)
     }
 }
 

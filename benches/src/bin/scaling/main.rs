@@ -15,6 +15,7 @@ mod costs;
 mod line;
 mod report;
 mod sim;
+mod sleep;
 mod steps;
 mod tasks;
 #[cfg(test)]

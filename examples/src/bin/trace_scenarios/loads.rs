@@ -1,6 +1,6 @@
 //! The loads. Each ends by itself, and joins what it spawns.
 
-use super::on_runtime;
+use super::{beside, burn, on_runtime};
 use bast::net::{TcpListener, TcpStream};
 use bast::sync::channel::{Receiver, Sender, bounded, rendezvous, unbounded};
 use bast::sync::{Condvar, Mutex, RwLock, Semaphore, WaitGroup};
@@ -187,16 +187,9 @@ pub(crate) fn blocking() {
     join_all(tasks);
 }
 
-fn burn(time: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        std::hint::spin_loop();
-    }
-}
-
 /// Tasks that compute or block without a word, so that the monitor takes their processors.
 pub(crate) fn hogs() {
-    let hogs = (0..4).map(|_| spawn(|| (0..3).for_each(|_| burn(Duration::from_millis(30)))));
+    let hogs = (0..4).map(|_| spawn(|| (0..3).for_each(|_| _ = burn(Duration::from_millis(30)))));
     let mut tasks: Vec<_> = hogs.collect();
     tasks.extend((0..3).map(|_| {
         spawn(|| {
@@ -336,8 +329,7 @@ pub(crate) fn middle(file: &Path) -> io::Result<()> {
 pub(crate) fn start_stop(file: &Path) -> io::Result<()> {
     beside_load(|| {
         for turn in 0..100_u64 {
-            let mut name = file.as_os_str().to_owned();
-            name.push(format!(".{turn}"));
+            let name = beside(file, &format!(".{turn}"));
             let trace = bast::trace::start(BufWriter::new(File::create(name)?))?;
             thread::sleep(Duration::from_millis(turn % 20));
             trace.stop()?;
@@ -400,17 +392,15 @@ pub(crate) fn flight(file: &Path) -> io::Result<()> {
         .age(Duration::from_secs(2))
         .start()?;
     recorder.snapshot_on_panic(file);
-    let named = |turn: &str| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(turn);
-        name
-    };
     beside_load(|| {
         thread::sleep(Duration::from_millis(300));
-        recorder.snapshot(File::create(named(".0"))?)?;
+        recorder.snapshot(File::create(beside(file, ".0"))?)?;
         thread::sleep(Duration::from_millis(4000));
-        let late =
-            recorder.snapshot_if_late(Duration::from_secs(1), Duration::from_millis(1), named(".1"))?;
+        let late = recorder.snapshot_if_late(
+            Duration::from_secs(1),
+            Duration::from_millis(1),
+            beside(file, ".1"),
+        )?;
         assert!(late, "it was the first to be late");
         let panicked = on_runtime(1, || spawn(|| panic!("as planned")).join().is_err())?;
         assert!(panicked, "it was to panic");

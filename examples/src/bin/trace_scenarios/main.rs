@@ -10,10 +10,12 @@ mod truth;
 
 use bast::trace::CountedHeap;
 use std::alloc::System;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// So every trace has the heap in it.
 #[global_allocator]
@@ -118,6 +120,26 @@ fn on_runtime<T: Send>(processors: usize, load: impl FnOnce() -> T + Send) -> io
     // SAFETY: no value bound to a thread is alive across a call that can park.
     let runtime = unsafe { bast::Builder::new().processors(processors).build() }?;
     Ok(runtime.run(load))
+}
+
+/// Computes for `time` at least; gives the nanoseconds it took.
+fn burn(time: Duration) -> u64 {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        std::hint::spin_loop();
+    }
+    nanos(start)
+}
+
+fn nanos(since: Instant) -> u64 {
+    since.elapsed().as_nanos() as u64
+}
+
+/// The file next to `file` whose name has `end` added.
+fn beside(file: &Path, end: &str) -> OsString {
+    let mut name = file.as_os_str().to_owned();
+    name.push(end);
+    name
 }
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! Does the trace tell the truth? Tasks that sleep, wait and compute for known times, and measure themselves; next to the
 //! trace, FILE.json says what must be found in it.
 
-use super::on_runtime;
+use super::{beside, burn, nanos, on_runtime};
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 /// How often each kind of task runs. What the system takes from a thread between the two clocks that are read, the
 /// task's own and the trace's, is nobody's fault and on a calm machine nothing: each run must fit its bounds, and one be near.
 const ROUNDS: usize = 5;
+/// Waits of a task.
+const TURNS: usize = 10;
 
 /// What one task has measured, in nanoseconds.
 #[derive(Default, serde::Serialize)]
@@ -58,49 +60,47 @@ impl Run {
     }
 }
 
-fn nanos(since: Instant) -> u64 {
-    since.elapsed().as_nanos() as u64
-}
-
-fn burn(time: Duration) -> u64 {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        std::hint::spin_loop();
+/// Computes for so long and then waits, [`TURNS`] times; gives the nanoseconds of either.
+fn in_turns(compute: Duration, wait: impl Fn()) -> (u64, u64) {
+    let (mut running, mut waiting) = (0, 0);
+    for _ in 0..TURNS {
+        running += burn(compute);
+        let start = Instant::now();
+        wait();
+        waiting += nanos(start);
     }
-    nanos(start)
+    (running, waiting)
 }
 
 fn sleeper() -> Measured {
-    let mut measured = Measured::default();
-    for _ in 0..10 {
-        measured.running += burn(Duration::from_millis(5));
-        let start = Instant::now();
+    let (running, sleep) = in_turns(Duration::from_millis(5), || {
         bast::time::sleep(Duration::from_millis(20));
-        measured.sleep += nanos(start);
+    });
+    Measured {
+        running,
+        sleep,
+        ..Measured::default()
     }
-    measured
 }
 
 fn receiver(from: &bast::sync::channel::Receiver<()>) -> Measured {
-    let mut measured = Measured::default();
-    for _ in 0..10 {
-        measured.running += burn(Duration::from_millis(4));
-        let start = Instant::now();
-        from.recv().expect("recv");
-        measured.chan += nanos(start);
+    let (running, chan) = in_turns(Duration::from_millis(4), || from.recv().expect("recv"));
+    Measured {
+        running,
+        chan,
+        ..Measured::default()
     }
-    measured
 }
 
 fn blocker() -> Measured {
-    let mut measured = Measured::default();
-    for _ in 0..10 {
-        measured.running += burn(Duration::from_millis(5));
-        let start = Instant::now();
+    let (running, blocking) = in_turns(Duration::from_millis(5), || {
         bast::blocking(|| std::thread::sleep(Duration::from_millis(15)));
-        measured.blocking += nanos(start);
+    });
+    Measured {
+        running,
+        blocking,
+        ..Measured::default()
     }
-    measured
 }
 
 /// The script, and what must be found.
@@ -115,7 +115,7 @@ pub(crate) fn all(file: &Path) -> io::Result<()> {
             runs.push(Run::of("sleeper", sleeper));
             let (to, from) = bast::sync::channel::rendezvous();
             let sender = bast::spawn(move || {
-                for _ in 0..10 {
+                for _ in 0..TURNS {
                     bast::time::sleep(Duration::from_millis(25));
                     to.send(()).expect("send");
                 }
@@ -128,8 +128,6 @@ pub(crate) fn all(file: &Path) -> io::Result<()> {
         (runs, spawned)
     })?;
     trace.stop()?;
-    let mut name = file.as_os_str().to_owned();
-    name.push(".json");
     let expected = serde_json::json!({ "runs": runs, "spawned": spawned });
-    std::fs::write(name, expected.to_string())
+    std::fs::write(beside(file, ".json"), expected.to_string())
 }

@@ -3,6 +3,7 @@
 use super::{Metric, Row, Work, not_for};
 use crate::run::{Run, Values, may_spawn};
 use crate::system::System;
+use std::fmt::Debug;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -154,65 +155,71 @@ fn quantiles(late: impl Iterator<Item = Vec<u64>>) -> Values {
     vec![at(500), at(990), at(999)]
 }
 
+/// Spawns all tasks by `ticker` and `noise`, which give what joins them.
+fn round<T, N, E>(plan: &Schedule, ticker: impl Fn(usize) -> T, noise: impl Fn(usize) -> N) -> Values
+where
+    T: FnOnce() -> Result<Vec<u64>, E>,
+    N: FnOnce() -> Result<(), E>,
+    E: Debug,
+{
+    let tickers = Vec::from_iter((0..TICKERS).map(ticker));
+    let noisy = Vec::from_iter((0..plan.noisy).map(noise));
+    let late = Vec::from_iter(
+        tickers
+            .into_iter()
+            .map(|join| join().expect("a ticker ends well")),
+    );
+    noisy
+        .into_iter()
+        .for_each(|join| join().expect("the noise ends well"));
+    quantiles(late.into_iter())
+}
+
 fn measure(run: &Run, noise: Noise) -> Values {
     let run = *run;
     match run.system {
         System::Bast => run.bast(|| {
             let plan = Schedule::new(&run, noise);
-            let tickers = Vec::from_iter(
-                (0..TICKERS).map(|ticker| bast::spawn(move || plan.tick(ticker, bast::time::sleep))),
-            );
-            let noisy = Vec::from_iter(
-                (0..plan.noisy)
-                    .map(|index| bast::spawn(move || plan.make_noise(index, bast::task::yield_now))),
-            );
-            let late = Vec::from_iter(
-                tickers
-                    .into_iter()
-                    .map(|task| task.join().expect("a ticker ends well")),
-            );
-            noisy
-                .into_iter()
-                .for_each(|task| task.join().expect("the noise ends well"));
-            quantiles(late.into_iter())
+            round(
+                &plan,
+                |ticker| {
+                    let task = bast::spawn(move || plan.tick(ticker, bast::time::sleep));
+                    || task.join()
+                },
+                |index| {
+                    let task = bast::spawn(move || plan.make_noise(index, bast::task::yield_now));
+                    || task.join()
+                },
+            )
         }),
         System::Tokio => run.tokio(move || on_tokio(Schedule::new(&run, noise))),
         System::May => run.may(move || {
             let plan = Schedule::new(&run, noise);
-            let tickers = Vec::from_iter(
-                (0..TICKERS).map(|ticker| may_spawn(move || plan.tick(ticker, may::coroutine::sleep))),
-            );
-            let noisy = Vec::from_iter(
-                (0..plan.noisy)
-                    .map(|index| may_spawn(move || plan.make_noise(index, may::coroutine::yield_now))),
-            );
-            let late = Vec::from_iter(
-                tickers
-                    .into_iter()
-                    .map(|task| task.join().expect("a ticker ends well")),
-            );
-            noisy
-                .into_iter()
-                .for_each(|task| task.join().expect("the noise ends well"));
-            quantiles(late.into_iter())
+            round(
+                &plan,
+                |ticker| {
+                    let task = may_spawn(move || plan.tick(ticker, may::coroutine::sleep));
+                    || task.join()
+                },
+                |index| {
+                    let task = may_spawn(move || plan.make_noise(index, may::coroutine::yield_now));
+                    || task.join()
+                },
+            )
         }),
         System::Control => run.plain(|| {
             let plan = Schedule::new(&run, noise);
-            let tickers = Vec::from_iter(
-                (0..TICKERS).map(|ticker| thread::spawn(move || plan.tick(ticker, thread::sleep))),
-            );
-            let noisy = Vec::from_iter(
-                (0..plan.noisy).map(|index| thread::spawn(move || plan.make_noise(index, thread::yield_now))),
-            );
-            let late = Vec::from_iter(
-                tickers
-                    .into_iter()
-                    .map(|task| task.join().expect("a ticker ends well")),
-            );
-            noisy
-                .into_iter()
-                .for_each(|task| task.join().expect("the noise ends well"));
-            quantiles(late.into_iter())
+            round(
+                &plan,
+                |ticker| {
+                    let task = thread::spawn(move || plan.tick(ticker, thread::sleep));
+                    || task.join()
+                },
+                |index| {
+                    let task = thread::spawn(move || plan.make_noise(index, thread::yield_now));
+                    || task.join()
+                },
+            )
         }),
         system => not_for(system),
     }
