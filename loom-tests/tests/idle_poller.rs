@@ -113,6 +113,7 @@ fn a_processor_comes_and_goes_beside_the_one_that_waits() {
             spawn(&world, |world| {
                 let regained = world.pop_idle_processor(&mut world.lock());
                 if let Some(processor) = regained {
+                    world.note_busy();
                     world.timers[processor].store(DUE, Relaxed);
                     world.give_processor(processor);
                 }

@@ -253,7 +253,10 @@ impl World {
         }
         let popped = self.pop_idle_processor(&mut self.lock());
         match popped {
-            Some(processor) => drop(self.run_processor(processor, true)),
+            Some(processor) => {
+                self.run_processor(processor, true);
+                self.note_busy();
+            }
             None => self.idle.cancel_wake(),
         }
     }
@@ -269,10 +272,10 @@ impl World {
         self.wake_one();
     }
 
+    /// `note_busy` follows, without the lock.
     pub(crate) fn pop_idle_processor(&self, lists: &mut Lists) -> Option<usize> {
         let processor = lists.processors.pop()?;
         self.idle.processor_acquired();
-        self.note_busy();
         Some(processor)
     }
 
@@ -432,6 +435,7 @@ impl World {
             lists.poller.leave();
         }
         drop(lists);
+        self.note_busy();
         self.idle.begin_search();
         *hand = Hand {
             processor: Some(processor),
@@ -470,6 +474,10 @@ impl World {
         };
         lists.workers.swap_remove(place);
         let processor = has_work.then(|| self.pop_idle_processor(&mut lists)).flatten();
+        drop(lists);
+        if processor.is_some() {
+            self.note_busy();
+        }
         Hand {
             processor,
             searching: false,
@@ -478,7 +486,7 @@ impl World {
 
     // ---- `monitor` ----
 
-    fn note_busy(&self) {
+    pub(crate) fn note_busy(&self) {
         if self.dozing.load(Relaxed) {
             self.dozing.store(false, Relaxed);
             self.wake(MONITOR);
