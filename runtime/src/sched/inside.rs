@@ -397,7 +397,9 @@ impl Inside {
         self.worker().marking.requested() & CLOSE != 0
     }
 
-    /// After a pick that found nothing: is there more to do at home than to come back?
+    /// After a pick that found nothing: is there more to do at home than to come back? Always inlined: `yield_as` is
+    /// there twice, and a call out of it costs a yield that finds nobody 10 instructions of 176.
+    #[inline(always)]
     fn has_business_at_home(&self) -> bool {
         let worker = self.worker();
         worker.bound_next.get().is_some()
