@@ -171,7 +171,7 @@ impl Inside {
 
     /// Lets go of the processor in hand, to give it to somebody.
     pub(crate) fn let_go(&mut self) -> NonNull<Processor> {
-        self.trace_let_go("processor given away", std::panic::Location::caller());
+        self.trace_let_go();
         let worker = self.worker();
         let processor = worker.processor.take().expect("bast: a processor is in hand");
         worker
