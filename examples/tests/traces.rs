@@ -113,11 +113,11 @@ fn closures_are_groups_of_their_own() {
         .iter()
         .map(|group| (group["name"].as_str().unwrap(), group["count"].as_u64().unwrap()))
         .filter(|(name, _)| name.contains("names"))
-        .map(|(name, count)| match name.split_once("names:") {
+        .map(|(name, count)| match name.split_once(" at names:") {
             None => (name.to_owned(), count),
             Some((before, line)) => {
                 let rest = line.trim_start_matches(|one: char| one.is_ascii_digit());
-                (format!("{before}LINE{rest}"), count)
+                (format!("{before} at LINE{rest}"), count)
             }
         })
         .collect();
