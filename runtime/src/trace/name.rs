@@ -3,8 +3,8 @@
 //! | of | is |
 //! |---|---|
 //! | a function | `server::handle`, `server::handle[u32]` |
-//! | a closure in it | `server::{handle at server:12}`: who spawned it, or all closures of one function would be one |
-//! | another one spawned by that line | `server::{handle at server:12 #2}` |
+//! | a closure in it | `server::{handle:12}`: the line that spawned it, or all closures of one function would be one |
+//! | another one spawned by that line | `server::{handle:12 #2}` |
 //! | a pointer to a function, a boxed closure | `{fn at main:30}`, `{box at main:30}`: nothing else is known of them |
 //!
 //! `go tool pprof` takes names with `::` for those of C++, and cuts out of them what stands in angle and in round brackets,
@@ -24,9 +24,9 @@ const POINTERS: &[&str] = &["fn(", "unsafe fn(", "extern ", "unsafe extern "];
 pub(super) enum Entry {
     /// Of a function that is known.
     Function(String),
-    /// Of one that is told apart from others by where it was spawned: the modules, the function that it stands in, its
-    /// place.
-    Spawned(String, String, String),
+    /// Of one that is told apart from others by where it was spawned: the modules, and the function that it stands in, with
+    /// that line. It is short, as Go's viewer shows some 24 letters of a task's name and label.
+    Spawned(String, String),
 }
 
 impl Entry {
@@ -37,26 +37,22 @@ impl Entry {
         let boxed = name.starts_with("alloc::boxed::Box[");
         if boxed || POINTERS.iter().any(|start| name.starts_with(&*squared(start))) {
             let what = if boxed { "box" } else { "fn" };
-            return Entry::Spawned(String::new(), what.to_owned(), place(spawned));
+            return Entry::Spawned(String::new(), format!("{what} at {}", place(spawned)));
         }
         let function = without_closures(name);
         if !name.contains(CLOSURE) {
             return Entry::Function(function.into_owned());
         }
         let (modules, function) = function.split_at(last_segment(&function));
-        Entry::Spawned(modules.to_owned(), function.to_owned(), place(spawned))
+        Entry::Spawned(modules.to_owned(), format!("{function}:{}", spawned.line()))
     }
 
     /// The `number`th of its name.
     pub(super) fn name(&self, number: usize) -> Cow<'_, str> {
         match self {
             Entry::Function(name) => name.into(),
-            Entry::Spawned(modules, function, place) if number == 1 => {
-                format!("{modules}{{{function} at {place}}}").into()
-            }
-            Entry::Spawned(modules, function, place) => {
-                format!("{modules}{{{function} at {place} #{number}}}").into()
-            }
+            Entry::Spawned(modules, function) if number == 1 => format!("{modules}{{{function}}}").into(),
+            Entry::Spawned(modules, function) => format!("{modules}{{{function} #{number}}}").into(),
         }
     }
 
@@ -64,7 +60,12 @@ impl Entry {
     pub(super) fn frame(&self) -> Cow<'_, str> {
         match self {
             Entry::Function(name) => name.into(),
-            Entry::Spawned(modules, function, _) => format!("{modules}{function}").into(),
+            Entry::Spawned(modules, function) => {
+                let function = function
+                    .rsplit_once(':')
+                    .map_or(&**function, |(function, _)| function);
+                format!("{modules}{function}").into()
+            }
         }
     }
 }
@@ -177,10 +178,12 @@ mod tests {
     use std::panic::Location;
 
     /// The name, with `HERE` for the place.
+    #[track_caller]
     fn named(type_name: &str) -> String {
         let here = Location::caller();
         let name = Entry::of(type_name, here).name(1).into_owned();
-        name.replace(&super::place(here), "HERE")
+        let name = name.replace(&super::place(here), "HERE");
+        name.replace(&format!(":{}", here.line()), ":LINE")
     }
 
     #[test]
@@ -196,25 +199,22 @@ mod tests {
 
     #[test]
     fn closures_are_named_by_their_function_and_who_spawned_them() {
-        assert_eq!(named("server::handle::{{closure}}"), "server::{handle at HERE}");
+        assert_eq!(named("server::handle::{{closure}}"), "server::{handle:LINE}");
         assert_eq!(
             named("server::handle::{{closure}}::{{closure}}"),
-            "server::{handle at HERE}"
+            "server::{handle:LINE}"
         );
         assert_eq!(
             named("<app::X as app::Y>::run<app::Z>::{{closure}}"),
-            "[app::X as app::Y]::{run[app::Z] at HERE}"
+            "[app::X as app::Y]::{run[app::Z]:LINE}"
         );
         assert_eq!(
             named("app::each<app::main::{{closure}}>"),
-            "app::{each[app::main] at HERE}"
+            "app::{each[app::main]:LINE}"
         );
         let here = Location::caller();
         let entry = Entry::of("server::handle::{{closure}}", here);
-        assert_eq!(
-            entry.name(2),
-            format!("server::{{handle at name:{} #2}}", here.line())
-        );
+        assert_eq!(entry.name(2), format!("server::{{handle:{} #2}}", here.line()));
         assert_eq!(entry.frame(), "server::handle");
         assert_eq!(entry.frame(), frame("server::handle::{{closure}}"));
     }
@@ -240,7 +240,7 @@ mod tests {
     fn ours_are_named_by_what_they_carry() {
         assert_eq!(
             named("bast::task::scope::Scope::start<app::sum::{{closure}}, u64>::{{closure}}"),
-            "app::{sum at HERE}"
+            "app::{sum:LINE}"
         );
         assert_eq!(
             named("bast::task::scope::Scope::start<app::sum, u64>"),
