@@ -103,6 +103,45 @@ fn an_example_shows_its_orders() {
     }
 }
 
+/// The entry functions' names, with `#` for the numbers of lines, and how many tasks each has, but for the main task.
+#[test]
+fn closures_are_groups_of_their_own() {
+    let attributed = traced("names", "attribute");
+    let mut groups: Vec<_> = attributed["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| (group["name"].as_str().unwrap(), group["count"].as_u64().unwrap()))
+        .filter(|(name, _)| name.contains("names"))
+        .map(
+            |(name, count)| match name.split_once(|one: char| one.is_ascii_digit()) {
+                Some((before, line)) if before.ends_with(':') => {
+                    let rest = line.trim_start_matches(|one: char| one.is_ascii_digit());
+                    (format!("{before}LINE{rest}"), count)
+                }
+                _ => (name.to_owned(), count),
+            },
+        )
+        .collect();
+    groups.sort_unstable();
+    let of = |name: &str, count| (name.replace("HERE", "trace_scenarios::names"), count);
+    let mut expected = [
+        of("HERE::{closures:LINE}", 1),
+        of("HERE::{closures:LINE}", 1),
+        of("HERE::{closures:LINE}", 1000),
+        of("HERE::{closures:LINE #2}", 1),
+        of("HERE::Server::{serve:LINE}", 1),
+        of("HERE::pass", 2),
+        of("HERE::generic[[u8, u16]]", 1),
+        of("HERE::generic[alloc::vec::Vec[u8]]", 1),
+        of("[HERE::Server as HERE::Handler]::handle", 1),
+        of("{fn at names:LINE}", 1),
+        of("{box at names:LINE}", 1),
+    ];
+    expected.sort_unstable();
+    assert_eq!(groups, expected);
+}
+
 #[test]
 fn tasks_and_regions_have_their_names() {
     let text = traced("marks", "attribute").to_string();

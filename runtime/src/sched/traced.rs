@@ -28,6 +28,7 @@ fn subject<'a>(task: TaskRef, runtime: u64) -> Subject<'a> {
         record: slab::record_of(task.0),
         id: task.id() | runtime << ID_BITS,
         entry: (task.vtable().entry)(),
+        code: task.vtable().run as usize,
         spawned: task.spawned_at.get(),
         label: header.extra().and_then(|extra| extra.name.as_deref()),
     }
@@ -51,17 +52,10 @@ pub(crate) fn created(task: TaskRef) {
 #[cold]
 fn created_traced(task: TaskRef) {
     let task = subject_of(task);
-    match inside_pen() {
-        Some((pen, Some(processor))) => pen.write(|ink| {
-            ink.hold(Some(processor));
-            ink.look_at_stack();
-            ink.created(&task);
-        }),
-        _ => trace::outside(|ink| {
-            ink.look_at_stack();
-            ink.created(&task);
-        }),
-    };
+    with_pen_or_outside(Need::Processor, |ink, _| {
+        ink.look_at_stack();
+        ink.created(&task);
+    });
 }
 
 /// A worker's own stack has nothing of the program's.
@@ -86,6 +80,28 @@ fn held(worker: &Worker) -> Option<&'static ProcRecord> {
         .map(|processor| unsafe { processor.as_ref() }.trace)
 }
 
+/// What an event takes that is written by whoever comes along.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    /// The reader must know of a processor on the thread.
+    Processor,
+}
+
+/// Writes with the calling worker's pen, if it is inside the runtime and has what is needed, or else with the one of all
+/// threads that are no workers, which `body` is told.
+fn with_pen_or_outside(need: Need, body: impl FnOnce(&mut trace::Ink, bool)) {
+    match (inside_pen(), need) {
+        (Some((pen, _)), Need::Nothing) => pen.write(|ink| body(ink, false)),
+        (Some((pen, held @ Some(_))), Need::Processor) => pen.write(|ink| {
+            ink.hold(held);
+            body(ink, false);
+        }),
+        (None, Need::Nothing) => trace::outside_light(|ink| body(ink, true)),
+        (_, Need::Processor) => trace::outside(|ink| body(ink, true)),
+    };
+}
+
 /// The task was woken, by whoever calls, and is the caller's.
 #[inline(always)]
 pub(crate) fn unblocked(task: TaskRef) {
@@ -105,16 +121,17 @@ pub(super) fn unblocked_before(task: TaskRef) {
 #[cold]
 fn unblocked_traced(task: TaskRef, by_caller: bool) {
     let task = subject_of(task);
-    let unblocked = |ink: &mut trace::Ink| {
+    with_pen_or_outside(Need::Nothing, |ink, outside| {
         if by_caller && !on_home_stack() {
             ink.look_at_stack();
         }
-        ink.unblocked(&task);
-    };
-    match inside_pen() {
-        Some((pen, _)) => pen.write(unblocked),
-        None => trace::outside_light(unblocked),
-    };
+        let by = match (by_caller, outside) {
+            (false, _) => "woken before it waited",
+            (true, false) => "woken by the runtime",
+            (true, true) => "woken by another thread",
+        };
+        ink.unblocked(&task, by);
+    });
 }
 
 /// The task will never run, or never again.
@@ -159,19 +176,19 @@ impl Inside {
 
     /// The worker is about to let go of its processor.
     #[inline(always)]
-    pub(super) fn trace_let_go(&self, what: &'static str, at: &'static Location<'static>) {
+    pub(super) fn trace_let_go(&self) {
         if trace::on() {
-            self.trace_let_go_cold(what, at);
+            self.trace_let_go_cold();
         }
     }
 
     #[cold]
-    fn trace_let_go_cold(&self, what: &'static str, at: &'static Location<'static>) {
+    fn trace_let_go_cold(&self) {
         self.worker().pen.write(|ink| {
             if !self.at_home_stack() {
                 ink.look_at_stack();
             }
-            ink.let_go(what, at);
+            ink.let_go("processor given away", None);
         });
     }
 
@@ -187,7 +204,7 @@ impl Inside {
                     ink.starts(task);
                 }
                 ink.look_at_stack();
-                ink.let_go("blocking", at);
+                ink.let_go("blocking", Some(at));
             });
         }
     }

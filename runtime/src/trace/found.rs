@@ -51,13 +51,13 @@ impl Ink {
             if lent.is_some() && record.known().generation < session::base() {
                 self.hold(lent);
                 self.starts(task);
-                self.lose(false, "goes on without a processor", task.spawned);
+                self.lose(false, "goes on without a processor", None);
             }
             return;
         }
         let state = if processor.is_some() { RUNNING } else { SYSCALL };
         if record.claim(session::base()) {
-            let root = self.cache.root(task.entry, task.spawned);
+            let root = self.cache.root(task);
             record.name(task.id, root);
             self.tell(record, state);
             self.task = Some(Own {
@@ -74,7 +74,7 @@ impl Ink {
 
     /// The same for a task that runs nowhere. The caller has claimed its record, and writes for no worker.
     pub(crate) fn found_waiting(&mut self, task: &Subject<'_>, waits: bool) {
-        let root = self.cache.root(task.entry, task.spawned);
+        let root = self.cache.root(task);
         task.record.name(task.id, root);
         if self.generation == session::first() {
             self.tell(task.record, if waits { WAITING } else { RUNNABLE });
@@ -86,7 +86,7 @@ impl Ink {
             None => _ = self.create(task.record, state, 0),
             Some(label) => self.create_labelled(task.record, state, label),
         }
-        self.let_go("", task.spawned);
+        self.let_go("", None);
     }
 
     /// As `create`, for a task with a name: only a task that runs can say it, so this one does for no time. Its record is
@@ -158,7 +158,7 @@ impl Ink {
             self.annotate(kind::USER_LOG, &[0, key, text], "trace", task.spawned);
         }
         self.leaves(Leave::Block("system goroutine wait", "trace", task.spawned));
-        self.let_go("", task.spawned);
+        self.let_go("", None);
     }
 
     /// A task of which the reader knows is over, wherever it was. The thread holds a processor, and no task.
@@ -198,6 +198,6 @@ impl Ink {
                 ..own.record.known()
             });
         }
-        self.lose(false, "", Location::caller());
+        self.lose(false, "", None);
     }
 }

@@ -58,8 +58,6 @@ pub(crate) use registry::{
 pub(crate) use user::start_from_environment;
 pub use user::{Guard, Options, Summary, is_enabled, start, stop};
 
-use std::panic::Location;
-
 /// Is anything traced? One load.
 #[inline(always)]
 pub(crate) fn on() -> bool {
@@ -72,7 +70,7 @@ pub(crate) fn outside(body: impl FnOnce(&mut Ink)) -> Option<()> {
     outside.pen.write(|ink| {
         ink.hold(Some(outside.processor));
         body(ink);
-        ink.let_go("", Location::caller());
+        ink.let_go("", None);
     })
 }
 

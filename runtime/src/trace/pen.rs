@@ -43,6 +43,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) id: u64,
     /// Type name of its closure.
     pub(crate) entry: &'static str,
+    /// Where the code lies that runs its closure.
+    pub(crate) code: usize,
     pub(crate) spawned: &'static Location<'static>,
     /// The name it was given.
     pub(crate) label: Option<&'a str>,
@@ -282,7 +284,7 @@ impl Ink {
         if self.generation != session::first() && self.processor.is_none() {
             return None;
         }
-        let root = self.cache.root(task.entry, task.spawned);
+        let root = self.cache.root(task);
         task.record.name(task.id, root);
         if self.generation == session::first() {
             return Some(self.tell(task.record, implied));
@@ -320,7 +322,7 @@ impl Ink {
             return;
         }
         if self.processor.is_some() {
-            self.lose(true, "user code, its processor taken", Location::caller());
+            self.lose(true, "user code, its processor taken", None);
         }
         if let Some(processor) = processor {
             self.take(processor);
@@ -357,8 +359,9 @@ impl Ink {
         self.processor = Some(processor);
     }
 
-    /// The thread's processor goes; the task, if it runs one, goes on without. `stolen`: the monitor took it.
-    pub(super) fn lose(&mut self, stolen: bool, what: &'static str, at: &'static Location<'static>) {
+    /// The thread's processor goes; the task, if it runs one, goes on without. `stolen`: the monitor took it. Without a
+    /// place: no line of the program has asked for it.
+    pub(super) fn lose(&mut self, stolen: bool, what: &'static str, at: Option<&'static Location<'static>>) {
         let Some(processor) = self.processor.take() else {
             return;
         };
@@ -366,9 +369,13 @@ impl Ink {
         if let Some(own) = &mut self.task {
             own.syscall = true;
             let record = own.record;
+            let short = match at {
+                Some(at) => self.cache.stack(what, at, record.root()),
+                None => self.cache.without_place(what, record.root()),
+            };
             let stack = match stolen {
-                true => self.cache.stack(what, at, record.root()), // it was elsewhere then
-                false => self.stack(what, at, record.root()),
+                true => short, // it was elsewhere then
+                false => self.with_frames(short),
             };
             known.sequence += 1;
             self.put(kind::GO_SYSCALL_BEGIN, &[known.sequence, u64::from(stack)]);
@@ -390,7 +397,7 @@ impl Ink {
     }
 
     /// The thread gives its processor away before a call that blocks, or before it sleeps.
-    pub(crate) fn let_go(&mut self, what: &'static str, at: &'static Location<'static>) {
+    pub(crate) fn let_go(&mut self, what: &'static str, at: Option<&'static Location<'static>>) {
         self.tell_own();
         self.lose(false, what, at);
     }
@@ -413,7 +420,7 @@ impl Ink {
                 return; // the walk of the start has been faster
             }
         }
-        let root = self.cache.root(task.entry, task.spawned);
+        let root = self.cache.root(task);
         task.record.name(task.id, root);
         let own = self.task.map_or(0, |own| own.record.root());
         let stack = self.stack("spawn", task.spawned, own);
@@ -496,8 +503,8 @@ impl Ink {
         own.record.set(Known { state, ..known });
     }
 
-    /// The task was woken, and is the caller's.
-    pub(crate) fn unblocked(&mut self, task: &Subject<'_>) {
+    /// The task was woken, and is the caller's. `by` is said where no task has done it: then the stack is the woken task's.
+    pub(crate) fn unblocked(&mut self, task: &Subject<'_>, by: &'static str) {
         let Some(mut known) = self.meet(task, WAITING) else {
             return;
         };
@@ -506,7 +513,11 @@ impl Ink {
         }
         let stack = match self.task {
             Some(own) => self.with_frames(own.record.root()),
-            None => self.stack("the runtime wakes", Location::caller(), 0),
+            None if self.walk.addresses().is_empty() => self.cache.without_place(by, task.record.root()),
+            None => {
+                let short = self.cache.without_place(by, 0);
+                self.with_frames(short)
+            }
         };
         known.sequence += 1;
         known.state = RUNNABLE;

@@ -45,7 +45,7 @@ fn by_debug_information(address: usize, mut found: impl FnMut(Symbol)) {
             .map_or_else(unknown, |file| file.display().to_string());
         found(Symbol {
             part: part_of(&name, &file),
-            function: plain(&name).into_owned(),
+            function: super::name::frame(&name),
             file,
             line: symbol.lineno().unwrap_or(1).max(1),
         });
@@ -144,32 +144,9 @@ fn part_of(name: &str, file: &str) -> Part {
     }
 }
 
-/// A closure is named by its function, as entry functions are.
-#[cfg(any(feature = "symbols", test))]
-fn plain(name: &str) -> Cow<'_, str> {
-    let mut plain = Cow::Borrowed(name);
-    while let Some(from) = plain.find("::{closure#") // as the newer kind of symbols calls it
-        && let Some(length) = plain[from..].find('}')
-    {
-        plain.to_mut().replace_range(from..=from + length, "");
-    }
-    match plain {
-        Cow::Borrowed(name) => super::name::readable(name),
-        Cow::Owned(name) => Cow::Owned(super::name::readable(&name).into_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Part, part_of, plain, resolve};
-
-    #[test]
-    fn closures_have_the_names_of_their_functions() {
-        assert_eq!(plain("app::serve"), "app::serve");
-        assert_eq!(plain("app::serve::{{closure}}"), "app::serve");
-        assert_eq!(plain("app::serve::{closure#0}::{closure#12}"), "app::serve");
-        assert_eq!(plain("app::{closure#0"), "app::{closure#0");
-    }
+    use super::{Part, part_of, resolve};
 
     #[test]
     fn what_is_ours_is_known_by_its_name() {

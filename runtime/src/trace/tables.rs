@@ -6,6 +6,8 @@
 //! sheet has not met yet.
 
 use super::encode::{cut, kind, number, table};
+use super::name::{Entry, place};
+use super::pen::Subject;
 use super::symbols::{self, Part, Symbol};
 use super::walk::FRAMES_MAX;
 use crate::sys::lock::{Lock, Rank};
@@ -33,6 +35,10 @@ struct Tables {
     walks: Numbers<Box<[usize]>>,
     /// The frames to be shown of each walk; fewer than there are walks while some have no names yet.
     named: Vec<Box<[u32]>>,
+    /// The code of all closures that have one name but for their number, in the order of these.
+    closures: HashMap<Box<str>, Vec<usize>>,
+    /// By the name of an entry function, that of its own frame in a real stack.
+    framed: HashMap<u32, u32>,
     /// Of generation, number.
     passing: Vec<(u64, u64, Box<str>)>,
     passed: u64,
@@ -112,22 +118,47 @@ impl Tables {
     }
 
     /// The frames of a stack, innermost first. None: its walk has no names yet.
-    fn frames_of(&self, stack: Stack) -> Option<Vec<u32>> {
+    fn frames_of(&mut self, stack: Stack) -> Option<Vec<u32>> {
         let mut frames: Vec<_> = (stack.leaf != 0).then_some(stack.leaf).into_iter().collect();
         if stack.walk != 0 {
             frames.extend(self.named.get(stack.walk as usize - 1)?);
             frames.truncate(FRAMES_MAX - 1);
         }
-        let function = |frame: u32| self.frames.values[frame as usize - 1].0;
-        // The entry function may be known by the walk already, and then by the line that it has come to.
-        if stack.root != 0
-            && frames
-                .last()
-                .is_none_or(|&last| function(last) != function(stack.root))
-        {
-            frames.push(stack.root);
+        if stack.root == 0 {
+            return Some(frames);
+        }
+        let entry = self.frame_at(stack.root).0;
+        match frames.last_mut() {
+            // The walk has it already, and then by the line that it has come to. Its name is what tasks are grouped by.
+            Some(last) if self.framed.get(&entry) == Some(&self.frame_at(*last).0) => {
+                let (_, file, line) = self.frame_at(*last);
+                *last = self.frames.of((entry, file, line));
+            }
+            _ => frames.push(stack.root),
         }
         Some(frames)
+    }
+
+    fn frame_at(&self, number: u32) -> Frame {
+        self.frames.values[number as usize - 1]
+    }
+
+    /// The frame of the entry function of a stack; 0 for none.
+    fn root_frame(&self, stack: u32) -> u32 {
+        match stack {
+            0 => 0,
+            stack => self.stacks.values[stack as usize - 1].root,
+        }
+    }
+
+    /// The number of a closure among those that have its name otherwise.
+    fn closure(&mut self, name: &str, code: usize) -> usize {
+        let same = self.closures.entry(name.into()).or_default();
+        let known = same.iter().position(|one| *one == code);
+        known.unwrap_or_else(|| {
+            same.push(code);
+            same.len() - 1
+        }) + 1
     }
 }
 
@@ -161,30 +192,41 @@ pub(super) fn passing(generation: u64, text: &str) -> u64 {
 }
 
 /// The stack of an entry function alone.
-fn root_of(entry: &str, spawned: &Location<'static>) -> u32 {
-    let mut name = super::name::readable(entry);
-    if name.contains("fn(") {
-        name = format!("{name} ({}:{})", file_name(spawned), spawned.line()).into(); // all that is known of a pointer
-    }
+fn root_of(entry: &str, code: usize, spawned: &Location<'static>) -> u32 {
+    let entry = Entry::of(entry, spawned);
     let mut tables = tables().lock();
-    let frame = tables.frame(&name, spawned);
+    let number = match entry {
+        Entry::Function(_) => 1,
+        Entry::Spawned(..) => tables.closure(&entry.name(1), code),
+    };
+    let frame = tables.frame(&entry.name(number), spawned);
+    let (name, framed) = (tables.frame_at(frame).0, tables.string(&entry.frame()));
+    tables.framed.insert(name, framed);
     tables.stacks.of(Stack::short(0, frame))
-}
-
-/// The file without its directories.
-fn file_name<'a>(at: &Location<'a>) -> &'a str {
-    at.file().rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
 /// `root`, which may be 0 for none, with the call of `what` at a place on top.
 fn stack_of(what: &str, at: &Location<'static>, root: u32) -> u32 {
-    let function = format!("{what} ({}:{})", file_name(at), at.line());
+    let function = format!("{what} ({})", place(at));
     let mut tables = tables().lock();
     let leaf = tables.frame(&function, at);
-    let root = match root {
-        0 => 0,
-        root => tables.stacks.values[root as usize - 1].root,
+    let root = tables.root_frame(root);
+    tables.stacks.of(Stack::short(leaf, root))
+}
+
+/// The same for what no line of the program does: it has the place of the root.
+fn stack_without_place(what: &str, root: u32) -> u32 {
+    let mut tables = tables().lock();
+    let root = tables.root_frame(root);
+    let (file, line) = match root {
+        0 => (0, 1),
+        root => {
+            let (_, file, line) = tables.frame_at(root);
+            (file, line)
+        }
     };
+    let function = tables.string(what);
+    let leaf = tables.frames.of((function, file, line));
     tables.stacks.of(Stack::short(leaf, root))
 }
 
@@ -257,10 +299,19 @@ impl Cache {
         })
     }
 
-    /// The stack of an entry function alone.
-    pub(super) fn root(&mut self, entry: &'static str, spawned: &'static Location<'static>) -> u32 {
-        let key = (entry.as_ptr() as usize, std::ptr::from_ref(spawned) as usize, 0);
-        self.get(key, || root_of(entry, spawned))
+    /// The stack of the entry function of `task` alone. Its code is part of the key, as two closures may have one name.
+    pub(super) fn root(&mut self, task: &Subject<'_>) -> u32 {
+        let (entry, spawned) = (task.entry.as_ptr() as usize, std::ptr::from_ref(task.spawned));
+        self.get((entry, spawned as usize, task.code as u32), || {
+            root_of(task.entry, task.code, task.spawned)
+        })
+    }
+
+    /// The stack of what happens to a task with the root `root` at no line of the program.
+    pub(super) fn without_place(&mut self, what: &'static str, root: u32) -> u32 {
+        self.get((what.as_ptr() as usize, 0, root), || {
+            stack_without_place(what, root)
+        })
     }
 
     /// The stack of a call of `what` in a task with the root `root`.
@@ -299,10 +350,13 @@ pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64) {
         .extract_if(.., |(of, ..)| *of <= generation)
         .filter(|(of, ..)| *of == generation)
         .collect();
-    let frames = &tables.frames.values;
-    let pairs = (1_u64..).zip(&tables.stacks.values);
+    let stacks = tables.stacks.values.clone();
     // What has no names yet is of the next generation.
-    let pairs = pairs.filter_map(|(id, &stack)| Some((id, tables.frames_of(stack)?)));
+    let pairs = (1_u64..).zip(stacks);
+    let pairs: Vec<_> = pairs
+        .filter_map(|(id, stack)| Some((id, tables.frames_of(stack)?)))
+        .collect();
+    let frames = &tables.frames.values;
     table(to, (generation, base), kind::STACKS, pairs, |to, (id, of)| {
         to.push(kind::STACK);
         number(to, id);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-fn join_all<T>(tasks: Vec<JoinHandle<T>>) {
+pub(crate) fn join_all<T>(tasks: Vec<JoinHandle<T>>) {
     for task in tasks {
         task.join().expect("a task of the load panicked");
     }

@@ -5,6 +5,7 @@
 
 mod loads;
 mod marks;
+mod names;
 mod stacks;
 mod truth;
 
@@ -67,6 +68,10 @@ const LOADS: &[Load] = &[
     Load {
         name: "marks",
         run: |file| traced(file, 2, marks::all),
+    },
+    Load {
+        name: "names",
+        run: |file| traced(file, 2, names::all),
     },
     Load {
         name: "heap",
