@@ -167,6 +167,11 @@ impl ProcRecord {
         }
     }
 
+    /// Its number in the trace. Async-signal-safe.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) fn known(&self) -> Known {
         Known::of(self.word.load(Acquire)) // pairs with `set` by the last holder
     }

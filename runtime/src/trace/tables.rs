@@ -6,6 +6,7 @@
 //! sheet has not met yet.
 
 use super::encode::{cut, kind, number, table};
+use super::samples::Passing;
 use super::symbols::{self, Part, Symbol};
 use super::walk::FRAMES_MAX;
 use crate::sys::lock::{Lock, Rank};
@@ -17,8 +18,8 @@ use std::sync::OnceLock;
 const STRINGS_MAX: usize = 1 << 18;
 /// Most different walks that are kept: beyond them stacks are without.
 const WALKS_MAX: usize = 1 << 14;
-/// Strings of one generation alone (log messages) have numbers from here on.
-const PASSING_FROM: u64 = 1 << 32;
+/// Strings of one generation alone (log messages) and stacks of one (samples) have numbers from here on.
+pub(super) const PASSING_FROM: u64 = 1 << 32;
 /// Invented program counters: one a frame, so far apart that a tool that subtracts one stays in it.
 const PC_FROM: u64 = 0x10_0000;
 const PC_STEP: u64 = 16;
@@ -116,18 +117,29 @@ impl Tables {
         let mut frames: Vec<_> = (stack.leaf != 0).then_some(stack.leaf).into_iter().collect();
         if stack.walk != 0 {
             frames.extend(self.named.get(stack.walk as usize - 1)?);
-            frames.truncate(FRAMES_MAX - 1);
         }
+        Some(self.rooted(frames, stack.root))
+    }
+
+    /// The frames above `root`, an entry function's or 0, with it, and no more than there may be.
+    fn rooted(&self, mut frames: Vec<u32>, root: u32) -> Vec<u32> {
+        frames.truncate(FRAMES_MAX - 1);
         let function = |frame: u32| self.frames.values[frame as usize - 1].0;
         // The entry function may be known by the walk already, and then by the line that it has come to.
-        if stack.root != 0
-            && frames
-                .last()
-                .is_none_or(|&last| function(last) != function(stack.root))
-        {
-            frames.push(stack.root);
+        if root != 0 && frames.last().is_none_or(|&last| function(last) != function(root)) {
+            frames.push(root);
         }
-        Some(frames)
+        frames
+    }
+
+    /// The number of what lies at an address.
+    fn frame_of(&mut self, symbol: &Symbol) -> u32 {
+        let frame = (
+            self.string(&symbol.function),
+            self.string(&symbol.file),
+            symbol.line,
+        );
+        self.frames.of(frame)
     }
 }
 
@@ -211,17 +223,21 @@ fn name_walks() {
         let theirs = |symbol: &&Symbol| symbol.part == Part::Program;
         let begin = lines.iter().position(theirs).unwrap_or(lines.len());
         let end = lines.iter().rposition(theirs).map_or(begin, |last| last + 1);
-        let frames = lines[begin..end].iter().map(|symbol| {
-            let frame = (
-                tables.string(&symbol.function),
-                tables.string(&symbol.file),
-                symbol.line,
-            );
-            tables.frames.of(frame)
-        });
+        let frames = lines[begin..end].iter().map(|symbol| tables.frame_of(symbol));
         let frames = frames.collect();
         tables.named.push(frames);
     }
+}
+
+/// The frames of `lines` above the entry function of the stack `root`, if that is not 0, by their numbers.
+pub(super) fn frames_above(lines: &[&Symbol], root: u32) -> Vec<u32> {
+    let mut tables = tables().lock();
+    let frames = lines.iter().map(|symbol| tables.frame_of(symbol)).collect();
+    let root = match root {
+        0 => 0,
+        root => tables.stacks.values[root as usize - 1].root,
+    };
+    tables.rooted(frames, root)
 }
 
 /// A sheet's memory of numbers.
@@ -290,8 +306,8 @@ fn sums(addresses: &[usize]) -> (usize, usize) {
     (sums.0 as usize, sums.1 as usize)
 }
 
-/// Appends the tables as `generation`, which began at `base`, needs them.
-pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64) {
+/// Appends the tables as `generation`, which began at `base`, needs them, with the stacks that are its alone.
+pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64, own: Vec<Passing>) {
     name_walks();
     let mut tables = tables().lock();
     let passing: Vec<_> = tables
@@ -303,6 +319,7 @@ pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64) {
     let pairs = (1_u64..).zip(&tables.stacks.values);
     // What has no names yet is of the next generation.
     let pairs = pairs.filter_map(|(id, &stack)| Some((id, tables.frames_of(stack)?)));
+    let pairs = pairs.chain(own);
     table(to, (generation, base), kind::STACKS, pairs, |to, (id, of)| {
         to.push(kind::STACK);
         number(to, id);
