@@ -26,7 +26,8 @@
 //!
 //! # Memory ordering
 //! Each side stores its position by Release and loads the other's by Acquire: the slot's writing happens before its reading,
-//! and its reading before it is written again. Its own position a side may load Relaxed.
+//! and its reading before it is written again. Each side keeps its own position in a cell beside: loom, which remembers the last
+//! access to an atomic alone, would overlook the other side's load behind a load of our own.
 
 #![cfg_attr(
     not(bast_loom),
@@ -62,6 +63,10 @@ pub struct Ring<T> {
     written: AtomicU64,
     read: AtomicU64,
     lost: AtomicU64,
+    /// As `written`, the writer's own.
+    next_write: UnsafeCell<u64>,
+    /// As `read`, the reader's own.
+    next_read: UnsafeCell<u64>,
 }
 
 // SAFETY: values go from one thread to another, each slot in one hand at a time.
@@ -80,6 +85,8 @@ impl<T: Copy> Ring<T> {
             written: AtomicU64::new(0),
             read: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            next_write: UnsafeCell::new(0),
+            next_read: UnsafeCell::new(0),
         }
     }
 
@@ -92,7 +99,8 @@ impl<T: Copy> Ring<T> {
     /// # Safety
     /// One writer at a time: calls do not overlap, and each happens before the next.
     pub unsafe fn push(&self, value: &T) -> bool {
-        let written = self.written.load(Relaxed);
+        // SAFETY: validity: our own cell. aliasing: the one writer's, as our caller says.
+        let written = self.next_write.with(|next| unsafe { *next });
         // Acquire: pairs with `pop`, which has read what was in the slot.
         let full = written - self.read.load(Acquire) >= SLOTS;
         if full && !cfg!(bast_plant = "sample_ring_room") {
@@ -102,6 +110,8 @@ impl<T: Copy> Ring<T> {
         // SAFETY: validity: our own slot. aliasing: it is not in `read..written`, so it is the one writer's.
         self.slot(written)
             .with_mut(|slot| unsafe { (*slot).write(*value) });
+        // SAFETY: as above.
+        self.next_write.with_mut(|next| unsafe { *next = written + 1 });
         self.written.store(written + 1, PUBLISH); // Release: pairs with the Acquire in `pop`
         true
     }
@@ -111,13 +121,16 @@ impl<T: Copy> Ring<T> {
     /// # Safety
     /// One reader at a time: calls do not overlap, and each happens before the next.
     pub unsafe fn pop(&self) -> Option<T> {
-        let read = self.read.load(Relaxed);
+        // SAFETY: validity: our own cell. aliasing: the one reader's, as our caller says.
+        let read = self.next_read.with(|next| unsafe { *next });
         // Acquire: pairs with `push`, which has written the slot.
         if read == self.written.load(Acquire) {
             return None;
         }
         // SAFETY: validity: in `read..written`, so `push` has initialised it. aliasing: it is the one reader's; T is Copy.
         let value = self.slot(read).with(|slot| unsafe { slot.cast::<T>().read() });
+        // SAFETY: as above.
+        self.next_read.with_mut(|next| unsafe { *next = read + 1 });
         self.read.store(read + 1, FREE); // Release: pairs with the Acquire in `push`
         Some(value)
     }
