@@ -149,3 +149,23 @@ impl<T> fmt::Debug for Ring<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Ring, SLOTS};
+
+    #[test]
+    fn a_full_ring_counts_what_it_refuses() {
+        let ring = Ring::new();
+        for round in 0..3 {
+            for number in 0..SLOTS + 5 {
+                // SAFETY: one writer.
+                assert_eq!(unsafe { ring.push(&(round, number)) }, number < SLOTS);
+            }
+            // SAFETY: one reader.
+            let seen: Vec<_> = std::iter::from_fn(|| unsafe { ring.pop() }).collect();
+            assert!(seen.into_iter().eq((0..SLOTS).map(|number| (round, number))));
+            assert_eq!((ring.take_lost(), ring.take_lost()), (5, 0));
+        }
+    }
+}
