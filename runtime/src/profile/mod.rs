@@ -29,7 +29,15 @@
 //!
 //! In a child of `fork` there are no timers: they are not inherited, and `exec` deletes them.
 
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "nothing is sampled elsewhere")
+)]
 mod ring;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "nothing is sampled elsewhere")
+)]
 mod sampler;
 mod signal;
 

@@ -9,7 +9,7 @@ use std::{ffi::c_void, io, mem::MaybeUninit};
 #[derive(Debug)]
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "there are none elsewhere")
+    allow(dead_code, reason = "there are none elsewhere")
 )]
 pub(crate) struct CpuTimer(#[cfg(target_os = "linux")] libc::timer_t);
 
