@@ -73,6 +73,8 @@ mod preempt;
 #[cfg(not(bast_loom))]
 mod primitive;
 #[cfg(not(bast_loom))]
+mod profile;
+#[cfg(not(bast_loom))]
 mod runtime;
 #[cfg(not(bast_loom))]
 mod sched;

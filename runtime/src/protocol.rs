@@ -17,6 +17,8 @@ pub mod idle_poller;
 pub mod join_word;
 #[path = "sched/local_queue.rs"]
 pub mod local_queue;
+#[path = "profile/ring.rs"]
+pub mod sample_ring;
 #[path = "task/scope_count.rs"]
 pub mod scope_count;
 #[path = "task/state.rs"]

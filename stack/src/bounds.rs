@@ -8,6 +8,7 @@
 use crate::arch;
 use crate::primitive::statics::OnceLock;
 use crate::registry::{self, Bounds};
+use std::ops::Range;
 use std::ptr;
 
 /// Bytes between the stack pointer and the lowest usable byte of the stack it is on.
@@ -23,6 +24,20 @@ pub fn remaining() -> Option<usize> {
     let pointer = arch::stack_pointer();
     let limit = limit_of(pointer)?;
     Some(pointer.saturating_sub(limit))
+}
+
+/// The calling thread's own stack, from its lowest usable byte; also while the thread is on another one. `None` where the
+/// system does not tell.
+///
+/// ```
+/// let local = 0_u8;
+/// let stack = bast_stack::thread_stack().expect("known on this system");
+/// assert!(stack.contains(&std::ptr::from_ref(&local).addr()));
+/// ```
+///
+/// Takes memory at its first call on a thread, so it is not for signal handlers.
+pub fn thread_stack() -> Option<Range<usize>> {
+    thread_bounds().map(|bounds| bounds.limit..bounds.top)
 }
 
 /// The lowest usable byte of the stack that `pointer` is on.

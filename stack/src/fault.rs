@@ -27,12 +27,12 @@ use crate::error::StackError;
 use crate::growth::{Verdict, decide};
 use crate::layout::{page_bytes, pages_up};
 use crate::primitive::statics::{
-    AtomicUsize, Mutex, OnceLock,
+    AtomicUsize,
     Ordering::{AcqRel, Acquire, Release},
-    lock,
 };
 use crate::region::Region;
 use crate::registry::{self, Bounds};
+use crate::signal;
 use std::ffi::{c_int, c_void};
 use std::fmt::{self, Write};
 use std::io;
@@ -51,9 +51,6 @@ const ALT_STACK_BYTES_MIN: usize = 64 << 10;
 static DESCRIBE: AtomicUsize = AtomicUsize::new(0);
 /// How many threads have begun to report: the first one does, the others wait for its abort.
 static REPORTING: AtomicUsize = AtomicUsize::new(0);
-/// The actions found at [`install`], in the order of [`SIGNALS`].
-static EARLIER: OnceLock<[libc::sigaction; SIGNALS.len()]> = OnceLock::new();
-static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// Text of a report in the making: a fixed buffer, since a signal handler must not allocate. What does not
 /// fit is cut off.
@@ -100,67 +97,25 @@ impl Write for FaultText {
 pub fn install(describe: Describe) -> io::Result<()> {
     // Release: publishes nothing but itself; pairs with the Acquire in `report`.
     DESCRIBE.store(describe as usize, Release);
-    let _installing = lock(&INSTALLING);
-    if EARLIER.get().is_some() {
-        return Ok(());
-    }
-    let mut earlier = [const { empty_action() }; SIGNALS.len()];
-    for (signal, action) in SIGNALS.into_iter().zip(&mut earlier) {
-        // SAFETY: validity: asks for the present action. aliasing: a local.
-        check(unsafe { libc::sigaction(signal, ptr::null(), action) })?;
-    }
-    // Known before the first fault can ask for them.
-    let _ = EARLIER.set(earlier);
-    let mut ours = empty_action();
-    ours.sa_sigaction = handler as *const () as usize;
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     for signal in SIGNALS {
-        // SAFETY: validity: `handler` has the three-argument form that SA_SIGINFO promises. aliasing: none.
-        check(unsafe { libc::sigaction(signal, &raw const ours, ptr::null_mut()) })?;
+        signal::install(signal, handler, 0)?;
     }
     Ok(())
 }
 
-const fn empty_action() -> libc::sigaction {
-    // SAFETY: validity: all zeroes is SIG_DFL with an empty mask and no flags. aliasing: a value.
-    unsafe { std::mem::zeroed() }
-}
-
-unsafe extern "C" fn handler(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+unsafe extern "C" fn handler(number: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: validity: SA_SIGINFO: the kernel passes a siginfo. aliasing: it is this handler's.
     let facts = unsafe { &*info };
     let from_kernel = facts.si_code > 0;
     // SAFETY: validity: for these signals, from the kernel, the address is set. aliasing: a shared read.
     let address = unsafe { facts.si_addr() } as usize;
-    if from_kernel
-        && let Verdict::Overflow(bounds) = decide(address, pointer_in(context), registry::find(address))
-    {
+    // SAFETY: validity: this is the handler that runs. aliasing: it is this handler's.
+    let pointer = unsafe { signal::registers(context) }.map(|registers| registers.stack);
+    if from_kernel && let Verdict::Overflow(bounds) = decide(address, pointer, registry::find(address)) {
         report(address, bounds);
     }
     // SAFETY: validity: the arguments are the kernel's own. aliasing: passed on, not used again.
-    unsafe { chain(signal, from_kernel, info, context) };
-}
-
-/// The faulting code's stack pointer, where this crate knows the context's layout.
-fn pointer_in(context: *mut c_void) -> Option<usize> {
-    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    {
-        let context = context.cast::<libc::ucontext_t>();
-        // SAFETY: validity: SA_SIGINFO: the kernel passes a ucontext. aliasing: it is this handler's.
-        let registers = unsafe { &(*context).uc_mcontext.gregs };
-        usize::try_from(registers[libc::REG_RSP as usize]).ok()
-    }
-    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-    {
-        let context = context.cast::<libc::ucontext_t>();
-        // SAFETY: validity: SA_SIGINFO: the kernel passes a ucontext. aliasing: it is this handler's.
-        usize::try_from(unsafe { (*context).uc_mcontext.sp }).ok()
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = context;
-        None
-    }
+    unsafe { signal::chain(number, info, context) };
 }
 
 #[cold]
@@ -210,45 +165,6 @@ fn write_report(text: &mut FaultText, address: usize, bounds: Bounds) -> fmt::Re
         "  help: give the task a larger stack (`stack_size` of the task's or the runtime's builder: 64 KiB, \
          256 KiB, 1 MiB or 8 MiB),\n  or run the deep part inside `maybe_grow` or `on_big_stack`\n",
     )
-}
-
-/// Does what would have happened without us.
-///
-/// # Safety
-/// The arguments are those of the running handler.
-unsafe fn chain(signal: c_int, from_kernel: bool, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let index = SIGNALS.iter().position(|&known| known == signal).unwrap_or(0);
-    let earlier = EARLIER
-        .get()
-        .map_or(const { empty_action() }, |actions| actions[index]);
-    match earlier.sa_sigaction {
-        // Ignored, and somebody sent it with kill(2): then it is ignored.
-        libc::SIG_IGN if !from_kernel => {}
-        // The kernel does not let a fault be ignored. With the default action back, the instruction faults
-        // again as soon as we return, and the process dies with the right signal at the right place.
-        libc::SIG_DFL | libc::SIG_IGN => {
-            let default = empty_action();
-            // SAFETY: validity: the default action. aliasing: none.
-            unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
-            if !from_kernel {
-                // SAFETY: validity: pending until we return, since it is blocked in its own handler.
-                unsafe { libc::raise(signal) };
-            }
-        }
-        address if earlier.sa_flags & libc::SA_SIGINFO != 0 => {
-            type Action = unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
-            // SAFETY: validity: with SA_SIGINFO a handler has this form. aliasing: a function.
-            let action = unsafe { std::mem::transmute::<usize, Action>(address) };
-            // SAFETY: validity: the kernel's own arguments. aliasing: passed on.
-            unsafe { action(signal, info, context) };
-        }
-        address => {
-            // SAFETY: validity: without SA_SIGINFO a handler has this form. aliasing: a function.
-            let action = unsafe { std::mem::transmute::<usize, unsafe extern "C" fn(c_int)>(address) };
-            // SAFETY: validity: the kernel's own argument. aliasing: none.
-            unsafe { action(signal) };
-        }
-    }
 }
 
 /// This thread's stack for signal handlers; the earlier one comes back when it is dropped.

@@ -15,7 +15,9 @@
 //! A task's chain ends at its entry, whose frame pointer is zero. On a stack of [`on_big_stack`](crate::on_big_stack)
 //! it ends where that stack does.
 
-use crate::{arch, bounds};
+use crate::{arch, bounds, registry, signal};
+use std::ffi::c_void;
+use std::ops::Range;
 
 const WORD: usize = size_of::<usize>();
 /// Frame pointer and return address.
@@ -43,6 +45,36 @@ pub fn frames(addresses: &mut [usize]) -> usize {
     // are mapped and readable. aliasing: the load is the processor's, not the language's.
     let read = |address| unsafe { arch::read_word(address) };
     walk(arch::frame_pointer(), low, top, addresses, read)
+}
+
+/// As [`frames`], of the code that a signal has interrupted: the address of the instruction first, then return addresses. For
+/// signal handlers: takes no lock and no memory.
+///
+/// The chain is followed on stacks of this crate, and within `thread`, which is the interrupted thread's own
+/// ([`thread_stack`](crate::thread_stack)); elsewhere, and where the handler came in the middle of a switch between two stacks,
+/// there is only the instruction. Zero where the layout of `context` is not known: outside of Linux.
+///
+/// # Safety
+/// `context` is the third argument of the handler that runs, and `thread` is empty or the stack of its thread.
+pub unsafe fn frames_at(context: *const c_void, thread: &Range<usize>, addresses: &mut [usize]) -> usize {
+    // SAFETY: validity: as our caller says.
+    let Some(at) = (unsafe { signal::registers(context) }) else {
+        return 0;
+    };
+    let Some((first, rest)) = addresses.split_first_mut() else {
+        return 0;
+    };
+    *first = at.instruction;
+    // Between the making of a frame and its first touch the pointer may be in the guard, which cannot be read.
+    let (low, top) = match registry::find(at.stack) {
+        Some(stack) => (at.stack.max(stack.limit), stack.top),
+        None if thread.contains(&at.stack) => (at.stack, thread.end),
+        None => return 1,
+    };
+    // SAFETY: validity: as in `frames`: between the interrupted code's stack pointer and the top of its stack, which
+    // stays while its thread is in the handler. aliasing: the load is the processor's, not the language's.
+    let read = |address| unsafe { arch::read_word(address) };
+    1 + walk(at.frame, low, top, rest, read)
 }
 
 /// Follows the chain from `frame`, by `read` of aligned addresses in `low..top` only.

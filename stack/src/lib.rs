@@ -91,13 +91,14 @@ mod registry;
 mod sanitizer;
 mod saved;
 mod shrink;
+pub mod signal;
 mod stack;
 mod unwind;
 
 pub use big::{maybe_grow, on_big_stack, try_on_big_stack};
-pub use bounds::remaining;
+pub use bounds::{remaining, thread_stack};
 pub use error::StackError;
-pub use frames::frames;
+pub use frames::{frames, frames_at};
 pub use hot::HotCache;
 pub use pool::{ClassStats, Config, GuardMode, StackStats, Stacks};
 pub use saved::{Saved, switch, switch_final};

@@ -1,4 +1,4 @@
-//! The signal that holds a worker, and its handler: the only one of this crate.
+//! The signal that holds a worker, and its handler.
 //!
 //! It is sent to one thread, with a mark by which the handler knows it from everybody else's, and those it passes on to
 //! the handler that was there before. The handler does what is async-signal-safe, and no more: it reads a thread-local
@@ -81,49 +81,16 @@ mod imp {
 mod imp {
     use super::{PATIENCE_NANOS, ThreadId, current, io};
     use crate::primitive::atomic::AtomicU32;
-    use crate::sys::lock::{Lock, Rank};
+    use bast_stack::signal;
     use std::ffi::{c_int, c_void};
     use std::ptr;
-    use std::sync::OnceLock;
 
-    const SIGNALS: usize = 65;
-
-    /// The actions found at [`install`], by signal.
-    static EARLIER: [OnceLock<libc::sigaction>; SIGNALS] = [const { OnceLock::new() }; SIGNALS];
-    static INSTALLING: Lock<()> = Lock::new(Rank::Leaf, ());
     /// Its address marks our own signals.
     static MARK: u8 = 0;
 
-    const fn empty_action() -> libc::sigaction {
-        // SAFETY: validity: all zeroes is SIG_DFL with an empty mask and no flags. aliasing: a value.
-        unsafe { std::mem::zeroed() }
-    }
-
-    fn check(code: c_int) -> io::Result<()> {
-        if code == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
-    }
-
     /// Installs the handler for a signal that [`super::check`] has passed, once a process.
     pub(crate) fn install(signal: i32) -> io::Result<()> {
-        let earlier = &EARLIER[signal as usize];
-        let _installing = INSTALLING.lock();
-        if earlier.get().is_some() {
-            return Ok(());
-        }
-        let mut present = empty_action();
-        // SAFETY: validity: asks for the present action. aliasing: a local.
-        check(unsafe { libc::sigaction(signal, ptr::null(), &raw mut present) })?;
-        // Known before the first signal can ask for it.
-        let _ = earlier.set(present);
-        let mut ours = empty_action();
-        ours.sa_sigaction = handler as *const () as usize;
-        ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-        // SAFETY: validity: `handler` has the three-argument form that SA_SIGINFO promises. aliasing: none.
-        check(unsafe { libc::sigaction(signal, &raw const ours, ptr::null_mut()) })
+        signal::install(signal, handler, libc::SA_RESTART)
     }
 
     /// `siginfo_t` as `rt_tgsigqueueinfo(2)` wants it, on 64-bit systems.
@@ -159,7 +126,7 @@ mod imp {
         unsafe { libc::syscall(call, info.pid, thread.0, signal, &raw const info) };
     }
 
-    unsafe extern "C" fn handler(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    unsafe extern "C" fn handler(number: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
         // SAFETY: validity: SA_SIGINFO: the kernel passes a siginfo. aliasing: it is this handler's.
         let facts = unsafe { &*info };
         // SAFETY: validity: a queued signal has a value. aliasing: a copy.
@@ -167,7 +134,7 @@ mod imp {
             && unsafe { facts.si_value() }.sival_ptr.cast_const() == (&raw const MARK).cast();
         if !ours {
             // SAFETY: validity: the arguments are the kernel's own. aliasing: passed on, not used again.
-            return unsafe { chain(signal, info, context) };
+            return unsafe { signal::chain(number, info, context) };
         }
         let Some(worker) = current::worker() else { return };
         // SAFETY: validity: gives the address of this thread's errno.
@@ -221,42 +188,6 @@ mod imp {
         let errno = unsafe { libc::__errno_location() };
         // SAFETY: validity: as above. aliasing: this thread's own.
         result == 0 || unsafe { *errno } != libc::ETIMEDOUT
-    }
-
-    /// Does what would have happened without us.
-    ///
-    /// # Safety
-    /// The arguments are those of the running handler.
-    unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-        let earlier = EARLIER[signal as usize]
-            .get()
-            .copied()
-            .unwrap_or(const { empty_action() });
-        let ignored = [libc::SIGURG, libc::SIGCHLD, libc::SIGWINCH, libc::SIGCONT];
-        match earlier.sa_sigaction {
-            libc::SIG_IGN => {}
-            libc::SIG_DFL if ignored.contains(&signal) => {}
-            libc::SIG_DFL => {
-                let default = empty_action();
-                // SAFETY: validity: the default action. aliasing: none.
-                unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
-                // SAFETY: validity: pending until we return, since it is blocked in its own handler.
-                unsafe { libc::raise(signal) };
-            }
-            address if earlier.sa_flags & libc::SA_SIGINFO != 0 => {
-                type Action = unsafe extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
-                // SAFETY: validity: with SA_SIGINFO a handler has this form. aliasing: a function.
-                let action = unsafe { std::mem::transmute::<usize, Action>(address) };
-                // SAFETY: validity: the kernel's own arguments. aliasing: passed on.
-                unsafe { action(signal, info, context) };
-            }
-            address => {
-                // SAFETY: validity: without SA_SIGINFO a handler has this form. aliasing: a function.
-                let action = unsafe { std::mem::transmute::<usize, unsafe extern "C" fn(c_int)>(address) };
-                // SAFETY: validity: the kernel's own argument. aliasing: none.
-                unsafe { action(signal) };
-            }
-        }
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     /// Ended on workers that held no processor.
     pub(crate) finished_foreign: AtomicU64,
     /// Sets the ids of its tasks apart from those of other runtimes in a trace.
-    pub(super) number: u64,
+    pub(crate) number: u64,
 }
 
 /// Who idles, and the global queue: all under the scheduler's lock.

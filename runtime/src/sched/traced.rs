@@ -19,6 +19,11 @@ use std::sync::{Arc, Weak};
 /// Bits for the ids of one runtime's tasks.
 const ID_BITS: u32 = 40;
 
+/// The task's id, unique in the process. Async-signal-safe.
+pub(crate) fn id_of(task: TaskRef, runtime: u64) -> u64 {
+    task.id() | runtime << ID_BITS
+}
+
 /// The task as the trace knows it. It is the caller's, or its record is locked.
 fn subject<'a>(task: TaskRef, runtime: u64) -> Subject<'a> {
     // SAFETY: validity: headers are type-stable. aliasing: as in `TaskRef`'s `Deref`; what the extra owns stays while the
@@ -26,7 +31,7 @@ fn subject<'a>(task: TaskRef, runtime: u64) -> Subject<'a> {
     let header: &'a Header = unsafe { task.0.as_ref() };
     Subject {
         record: slab::record_of(task.0),
-        id: task.id() | runtime << ID_BITS,
+        id: id_of(task, runtime),
         entry: (task.vtable().entry)(),
         code: task.vtable().run as usize,
         spawned: task.spawned_at.get(),

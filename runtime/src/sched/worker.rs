@@ -9,6 +9,7 @@ use crate::current;
 use crate::monitor::Notes;
 use crate::preempt::hold::Hold;
 use crate::primitive::atomic::{AcqRel, AtomicBool, AtomicPtr, Relaxed};
+use crate::profile::{self, Sampled};
 use crate::sys::parker::Parker;
 use crate::sys::thread::{self, CpuClock, ThreadId};
 use crate::task::header::{Header, TaskRef};
@@ -103,6 +104,7 @@ pub(crate) struct Worker {
     /// The processor in hand, for the monitor.
     pub(crate) holds: AtomicPtr<Processor>,
     pub(crate) pen: Arc<Pen>,
+    pub(crate) sampled: Arc<Sampled>,
 }
 
 // SAFETY: the cells are touched by the worker's own thread only; everything else is atomics and locks.
@@ -169,6 +171,7 @@ impl Worker {
             in_poller: AtomicBool::new(false),
             holds: AtomicPtr::new(std::ptr::null_mut()),
             pen: crate::trace::add_pen(),
+            sampled: profile::add_worker(),
         }
     }
 
@@ -263,6 +266,7 @@ fn run(shared: Arc<Shared>, index: usize, processor: Option<NonNull<Processor>>,
     inside.leave_home();
     crate::trace::end_pen(&worker.pen);
     (shared.config.on_worker_stop)();
+    profile::end_worker(&worker.sampled);
     current::set_worker(None);
     worker_leaves(&shared);
     shared.worker_stopped(Some(&worker));

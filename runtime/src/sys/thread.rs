@@ -159,7 +159,7 @@ pub(crate) fn set_timer_slack(_nanos: u64) -> u64 {
 
 /// The CPU clock of a thread; see [`own_cpu_clock`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CpuClock(#[cfg(target_os = "linux")] libc::clockid_t);
+pub(crate) struct CpuClock(#[cfg(target_os = "linux")] pub(super) libc::clockid_t);
 
 /// The calling thread's CPU clock, for others to read while the thread lives.
 #[cfg(target_os = "linux")]

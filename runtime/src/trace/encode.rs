@@ -23,6 +23,8 @@ pub(super) mod kind {
     pub(crate) const STACK: u8 = 3;
     pub(crate) const STRINGS: u8 = 4;
     pub(crate) const STRING: u8 = 5;
+    pub(crate) const CPU_SAMPLES: u8 = 6;
+    pub(crate) const CPU_SAMPLE: u8 = 7;
     pub(crate) const FREQUENCY: u8 = 8;
     pub(crate) const PROCS_CHANGE: u8 = 9;
     pub(crate) const PROC_START: u8 = 10;

@@ -80,6 +80,7 @@ pub struct FlightRecorder {
     age: Duration,
     bytes: usize,
     stacks: usize,
+    samples_hz: u32,
 }
 
 impl Default for FlightRecorder {
@@ -95,6 +96,7 @@ impl FlightRecorder {
             age: Duration::from_secs(10),
             bytes: 10 << 20,
             stacks: 0,
+            samples_hz: 0,
         }
     }
 
@@ -116,10 +118,17 @@ impl FlightRecorder {
         self
     }
 
+    /// As [`Options::cpu_samples`](super::Options::cpu_samples).
+    pub fn cpu_samples(mut self, hz: u32) -> FlightRecorder {
+        self.samples_hz = hz;
+        self
+    }
+
     /// Begins to record.
     ///
     /// # Errors
-    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if a trace or another recorder runs, and if no thread can be had.
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if a trace or another recorder runs, if no thread can be had, and as
+    /// [`Options::cpu_samples`](super::Options::cpu_samples) says.
     pub fn start(self) -> io::Result<Recording> {
         if !session::reserve() {
             return Err(user::busy());
@@ -131,8 +140,8 @@ impl FlightRecorder {
             lost: AtomicU64::new(0),
         });
         let sink = Arc::clone(&ring);
-        let closer =
-            blocking(|| session::begin(sink as _, self.stacks)).inspect_err(|_| session::unreserve())?;
+        let closer = blocking(|| session::begin(sink as _, self.stacks, self.samples_hz))
+            .inspect_err(|_| session::unreserve())?;
         Ok(Recording {
             inner: Arc::new(Inner {
                 ring,

@@ -18,6 +18,7 @@
 //! | `tables`, `name`, `encode` | stacks by `#[track_caller]`, readable names, bytes |
 //! | `walk`, `symbols` | stacks by frame pointers, if asked for, and their names |
 //! | `heap` | an allocator that counts |
+//! | `samples` | what the workers compute, from `profile` |
 //! | `session` | the start, which finds out what everybody does; generations; the end |
 //! | `outbox`, `flight` | where generations go |
 //! | `registry` | all that can be in a trace |
@@ -40,6 +41,7 @@ mod outbox;
 mod pen;
 mod record;
 mod registry;
+mod samples;
 mod session;
 mod symbols;
 mod tables;

@@ -284,7 +284,7 @@ impl Ink {
         if self.generation != session::first() && self.processor.is_none() {
             return None;
         }
-        let root = self.cache.root(task);
+        let root = self.cache.root(task.entry, task.code, task.spawned);
         task.record.name(task.id, root);
         if self.generation == session::first() {
             return Some(self.tell(task.record, implied));
@@ -420,7 +420,7 @@ impl Ink {
                 return; // the walk of the start has been faster
             }
         }
-        let root = self.cache.root(task);
+        let root = self.cache.root(task.entry, task.code, task.spawned);
         task.record.name(task.id, root);
         let own = self.task.map_or(0, |own| own.record.root());
         let stack = self.stack("spawn", task.spawned, own);

@@ -167,6 +167,15 @@ impl ProcRecord {
         }
     }
 
+    /// Its number in the trace. Async-signal-safe.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "nothing is sampled elsewhere")
+    )]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) fn known(&self) -> Known {
         Known::of(self.word.load(Acquire)) // pairs with `set` by the last holder
     }

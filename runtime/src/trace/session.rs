@@ -19,6 +19,7 @@ use super::gate::Gate;
 use super::outbox::Sink;
 use super::pen::{Ink, LATE, Late, Pen, Subject};
 use super::record::{NOBODY, PROC_IDLE, RUNNABLE, Record, WAITING};
+use super::samples::{DRAIN, Samples};
 use super::{registry, tables};
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU64, Relaxed, Release};
 use crate::sys::event::Event;
@@ -143,8 +144,18 @@ pub(super) fn unreserve() {
     BUSY.store(false, Release);
 }
 
-/// Begins a trace into `sink`, with so many frames of real stacks. The caller has reserved it. Gives the closer's thread.
-pub(super) fn begin(sink: Arc<dyn Sink>, frames: usize) -> io::Result<std::thread::JoinHandle<()>> {
+/// Begins a trace into `sink`, with so many frames of real stacks and, unless that is zero, so many CPU samples a second. The
+/// caller has reserved it. Gives the closer's thread.
+pub(super) fn begin(
+    sink: Arc<dyn Sink>,
+    frames: usize,
+    samples_hz: u32,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    super::samples::clear_counts();
+    let samples = match samples_hz {
+        0 => None,
+        hz => Some(Samples::begin(hz)?),
+    };
     STOP.store(false, Relaxed);
     GIVEN_UP.store(false, Relaxed);
     ASKED.store(CLOSED.load(Relaxed), Relaxed);
@@ -159,6 +170,7 @@ pub(super) fn begin(sink: Arc<dyn Sink>, frames: usize) -> io::Result<std::threa
         opening: Vec::new(),
         since: clock::now(),
         lost: 0,
+        samples,
     };
     closer.open_all();
     thread::start("bast-trace".to_owned(), STACK_BYTES, move || closer.run()).inspect_err(|_| {
@@ -194,17 +206,14 @@ struct Closer {
     since: u64,
     /// Generations in a row that were not written.
     lost: u64,
+    /// None: not asked for.
+    samples: Option<Samples>,
 }
 
 impl Closer {
     fn run(mut self) {
         loop {
-            let left = (self.since + GENERATION.as_nanos() as u64).saturating_sub(clock::now());
-            EVENT.wait(Duration::from_nanos(left), || {
-                STOP.load(Acquire)
-                    || ASKED.load(Acquire) > CLOSED.load(Acquire)
-                    || QUEUE.lock().bytes > GENERATION_BYTES
-            });
+            self.wait();
             let stop = STOP.load(Acquire);
             if GATE.is_open() {
                 self.close(stop);
@@ -224,6 +233,28 @@ impl Closer {
         }
     }
 
+    /// Until it is time to close the generation.
+    fn wait(&mut self) {
+        let due = || {
+            STOP.load(Acquire)
+                || ASKED.load(Acquire) > CLOSED.load(Acquire)
+                || QUEUE.lock().bytes > GENERATION_BYTES
+        };
+        loop {
+            let left = (self.since + GENERATION.as_nanos() as u64).saturating_sub(clock::now());
+            let left = Duration::from_nanos(left);
+            let Some(samples) = &mut self.samples else {
+                EVENT.wait(left, due);
+                return;
+            };
+            let over = EVENT.wait(left.min(DRAIN), due) || left <= DRAIN;
+            samples.collect();
+            if over {
+                return;
+            }
+        }
+    }
+
     /// The first generation, or the first after a pause: everything that there is is told.
     fn open_all(&mut self) {
         BASE.store(self.generation, Relaxed);
@@ -236,6 +267,9 @@ impl Closer {
         for source in registry::sources() {
             source.tell_workers();
             source.tell_tasks();
+        }
+        if let Some(samples) = &mut self.samples {
+            samples.forget(self.since);
         }
     }
 
@@ -262,7 +296,9 @@ impl Closer {
         registry::forget(pens);
         collect(closed, &mut bytes);
         tell_rest(closed, &mut bytes);
-        tables::append_to(&mut bytes, closed, began / UNIT_NANOS);
+        let samples = self.samples.as_mut();
+        let stacks = samples.map(|samples| samples.append_to(&mut bytes, closed, (began, self.since)));
+        tables::append_to(&mut bytes, closed, began / UNIT_NANOS, stacks.unwrap_or_default());
         bytes.push(kind::END_OF_GENERATION);
         if GIVEN_UP.load(Acquire) {
             self.sink.lost();

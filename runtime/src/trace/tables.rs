@@ -7,7 +7,7 @@
 
 use super::encode::{cut, kind, number, table};
 use super::name::{Entry, place};
-use super::pen::Subject;
+use super::samples::Passing;
 use super::symbols::{self, Part, Symbol};
 use super::walk::FRAMES_MAX;
 use crate::sys::lock::{Lock, Rank};
@@ -19,8 +19,8 @@ use std::sync::OnceLock;
 const STRINGS_MAX: usize = 1 << 18;
 /// Most different walks that are kept: beyond them stacks are without.
 const WALKS_MAX: usize = 1 << 14;
-/// Strings of one generation alone (log messages) have numbers from here on.
-const PASSING_FROM: u64 = 1 << 32;
+/// Strings of one generation alone (log messages) and stacks of one (samples) have numbers from here on.
+pub(super) const PASSING_FROM: u64 = 1 << 32;
 /// Invented program counters: one a frame, so far apart that a tool that subtracts one stays in it.
 const PC_FROM: u64 = 0x10_0000;
 const PC_STEP: u64 = 16;
@@ -122,21 +122,36 @@ impl Tables {
         let mut frames: Vec<_> = (stack.leaf != 0).then_some(stack.leaf).into_iter().collect();
         if stack.walk != 0 {
             frames.extend(self.named.get(stack.walk as usize - 1)?);
-            frames.truncate(FRAMES_MAX - 1);
         }
-        if stack.root == 0 {
-            return Some(frames);
+        Some(self.rooted(frames, stack.root))
+    }
+
+    /// The frames above `root`, an entry function's or 0, with it, and no more than there may be.
+    fn rooted(&mut self, mut frames: Vec<u32>, root: u32) -> Vec<u32> {
+        frames.truncate(FRAMES_MAX - 1);
+        if root == 0 {
+            return frames;
         }
-        let entry = self.frame_at(stack.root).0;
+        let entry = self.frame_at(root).0;
         match frames.last_mut() {
-            // The walk has it already, and then by the line that it has come to. Its name is what tasks are grouped by.
+            // It is there already, and then by the line that it has come to. Its name is what tasks are grouped by.
             Some(last) if self.framed.get(&entry) == Some(&self.frame_at(*last).0) => {
                 let (_, file, line) = self.frame_at(*last);
                 *last = self.frames.of((entry, file, line));
             }
-            _ => frames.push(stack.root),
+            _ => frames.push(root),
         }
-        Some(frames)
+        frames
+    }
+
+    /// The number of what lies at an address.
+    fn frame_of(&mut self, symbol: &Symbol) -> u32 {
+        let frame = (
+            self.string(&symbol.function),
+            self.string(&symbol.file),
+            symbol.line,
+        );
+        self.frames.of(frame)
     }
 
     fn frame_at(&self, number: u32) -> Frame {
@@ -253,17 +268,18 @@ fn name_walks() {
         let theirs = |symbol: &&Symbol| symbol.part == Part::Program;
         let begin = lines.iter().position(theirs).unwrap_or(lines.len());
         let end = lines.iter().rposition(theirs).map_or(begin, |last| last + 1);
-        let frames = lines[begin..end].iter().map(|symbol| {
-            let frame = (
-                tables.string(&symbol.function),
-                tables.string(&symbol.file),
-                symbol.line,
-            );
-            tables.frames.of(frame)
-        });
+        let frames = lines[begin..end].iter().map(|symbol| tables.frame_of(symbol));
         let frames = frames.collect();
         tables.named.push(frames);
     }
+}
+
+/// The frames of `lines` above the entry function of the stack `root`, if that is not 0, by their numbers.
+pub(super) fn frames_above(lines: &[&Symbol], root: u32) -> Vec<u32> {
+    let mut tables = tables().lock();
+    let frames = lines.iter().map(|symbol| tables.frame_of(symbol)).collect();
+    let root = tables.root_frame(root);
+    tables.rooted(frames, root)
 }
 
 /// A sheet's memory of numbers.
@@ -299,11 +315,16 @@ impl Cache {
         })
     }
 
-    /// The stack of the entry function of `task` alone. Its code is part of the key, as two closures may have one name.
-    pub(super) fn root(&mut self, task: &Subject<'_>) -> u32 {
-        let (entry, spawned) = (task.entry.as_ptr() as usize, std::ptr::from_ref(task.spawned));
-        self.get((entry, spawned as usize, task.code as u32), || {
-            root_of(task.entry, task.code, task.spawned)
+    /// The stack of an entry function alone. Its code is part of the key, as two closures may have one name.
+    pub(super) fn root(
+        &mut self,
+        entry: &'static str,
+        code: usize,
+        spawned: &'static Location<'static>,
+    ) -> u32 {
+        let place = std::ptr::from_ref(spawned) as usize;
+        self.get((entry.as_ptr() as usize, place, code as u32), || {
+            root_of(entry, code, spawned)
         })
     }
 
@@ -341,8 +362,8 @@ fn sums(addresses: &[usize]) -> (usize, usize) {
     (sums.0 as usize, sums.1 as usize)
 }
 
-/// Appends the tables as `generation`, which began at `base`, needs them.
-pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64) {
+/// Appends the tables as `generation`, which began at `base`, needs them, with the stacks that are its alone.
+pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64, own: Vec<Passing>) {
     name_walks();
     let mut tables = tables().lock();
     let passing: Vec<_> = tables
@@ -352,9 +373,10 @@ pub(super) fn append_to(to: &mut Vec<u8>, generation: u64, base: u64) {
         .collect();
     let stacks = tables.stacks.values.clone();
     // What has no names yet is of the next generation.
-    let pairs = (1_u64..).zip(stacks);
-    let pairs: Vec<_> = pairs
+    let pairs: Vec<_> = (1_u64..)
+        .zip(stacks)
         .filter_map(|(id, stack)| Some((id, tables.frames_of(stack)?)))
+        .chain(own)
         .collect();
     let frames = &tables.frames.values;
     table(to, (generation, base), kind::STACKS, pairs, |to, (id, of)| {

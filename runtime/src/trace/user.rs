@@ -4,6 +4,7 @@ use super::outbox::Outbox;
 use super::session;
 use crate::blocking;
 use crate::primitive::atomic::Relaxed;
+use crate::profile;
 use crate::sys::lock::{Lock, Rank};
 use crate::sys::thread;
 use std::io::{self, Write};
@@ -31,6 +32,10 @@ pub struct Summary {
     pub lost_generations: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// CPU samples in the trace; see [`Options::cpu_samples`].
+    pub cpu_samples: u64,
+    /// CPU samples that are missing, because they were taken faster than they were collected.
+    pub lost_cpu_samples: u64,
 }
 
 /// A running trace; ends when dropped.
@@ -51,6 +56,7 @@ struct Running {
 pub struct Options {
     outbox_bytes: usize,
     stacks: usize,
+    samples_hz: u32,
 }
 
 impl Default for Options {
@@ -65,6 +71,7 @@ impl Options {
         Options {
             outbox_bytes: super::outbox::OUTBOX_BYTES,
             stacks: 0,
+            samples_hz: 0,
         }
     }
 
@@ -92,10 +99,30 @@ impl Options {
         self
     }
 
+    /// CPU samples: so many times in each second of CPU time of a worker, what it computes; 0, as it is unless this is called:
+    /// none. At most 1000, and in truth no more than the kernel has ticks (`CONFIG_HZ`, 100 to 1000). On Linux only.
+    ///
+    /// ```
+    /// let trace = bast::trace::Options::new().cpu_samples(100).start(std::io::sink())?;
+    /// # trace.stop()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// A sample has a stack of up to 60 frames, for which holds what [`Options::stacks`] says, whether that is called or not. It
+    /// is taken by `SIGPROF`: see [the guide](crate::guide::tracing) for what that means.
+    ///
+    /// [`Options::start`] fails with [`InvalidInput`](io::ErrorKind::InvalidInput) for more than 1000, with
+    /// [`Unsupported`](io::ErrorKind::Unsupported) elsewhere than on Linux, with [`ResourceBusy`](io::ErrorKind::ResourceBusy)
+    /// if another profiler has installed a handler of `SIGPROF` since bast's, and if no more timers can be had (`ulimit -i`).
+    pub fn cpu_samples(mut self, hz: u32) -> Options {
+        self.samples_hz = hz;
+        self
+    }
+
     /// Begins the trace; see [`start`].
     ///
     /// # Errors
-    /// As for [`start`].
+    /// As for [`start`], and as [`Options::cpu_samples`] says.
     pub fn start(self, writer: impl Write + Send + 'static) -> io::Result<Guard> {
         start_with(writer, self)
     }
@@ -135,7 +162,7 @@ pub fn stop(trace: Guard) -> io::Result<Summary> {
 static FROM_ENVIRONMENT: Lock<Option<Guard>> = Lock::new(Rank::Trace, None);
 
 /// Begins the trace that `BAST_TRACE=file` asks for, once, when the first runtime starts, with `BAST_TRACE_STACKS=frames`
-/// of stacks. It ends with the process, by `exit(3)`: one that is killed leaves a trace without its last second.
+/// of stacks and `BAST_TRACE_CPU=hz` CPU samples. It ends with the process, by `exit(3)`: one that is killed leaves a trace without its last second.
 pub(crate) fn start_from_environment() {
     static ONCE: Once = Once::new();
     extern "C" fn at_exit() {
@@ -146,7 +173,19 @@ pub(crate) fn start_from_environment() {
         let Some(path) = std::env::var_os("BAST_TRACE").filter(|path| !path.is_empty()) else {
             return;
         };
-        let options = Options::new().stacks(stacks_of_environment());
+        let any = |_: &usize| true;
+        let possible = |hz: &u32| *hz <= profile::HZ_MAX;
+        let options = Options::new()
+            .stacks(number_of_environment(
+                "BAST_TRACE_STACKS",
+                "no number of frames",
+                any,
+            ))
+            .cpu_samples(number_of_environment(
+                "BAST_TRACE_CPU",
+                "no number of samples a second up to 1000",
+                possible,
+            ));
         match std::fs::File::create(&path).and_then(|file| options.start(file)) {
             Ok(trace) => {
                 *FROM_ENVIRONMENT.lock() = Some(trace);
@@ -158,19 +197,21 @@ pub(crate) fn start_from_environment() {
     });
 }
 
-fn stacks_of_environment() -> usize {
-    let Some(frames) = std::env::var_os("BAST_TRACE_STACKS").filter(|frames| !frames.is_empty()) else {
-        return 0;
+/// What a variable says; zero if it is not set, or is `no_number`, which is reported.
+fn number_of_environment<T: std::str::FromStr + Default>(
+    variable: &str,
+    no_number: &str,
+    possible: impl Fn(&T) -> bool,
+) -> T {
+    let Some(text) = std::env::var_os(variable).filter(|text| !text.is_empty()) else {
+        return T::default();
     };
-    frames
-        .to_str()
-        .and_then(|frames| frames.parse().ok())
+    text.to_str()
+        .and_then(|number| number.parse().ok())
+        .filter(possible)
         .unwrap_or_else(|| {
-            eprintln!(
-                "bast: BAST_TRACE_STACKS={}: no number of frames",
-                frames.display()
-            );
-            0
+            eprintln!("bast: {variable}={}: {no_number}", text.display());
+            T::default()
         })
 }
 
@@ -184,8 +225,8 @@ fn start_with(writer: impl Write + Send + 'static, options: Options) -> io::Resu
         let writer = thread::start_with_result("bast-trace-out".to_owned(), STACK_BYTES, move || {
             own.write_to(writer)
         })?;
-        let closer =
-            session::begin(Arc::clone(&outbox) as _, options.stacks).inspect_err(|_| outbox.close())?;
+        let closer = session::begin(Arc::clone(&outbox) as _, options.stacks, options.samples_hz)
+            .inspect_err(|_| outbox.close())?;
         Ok(Running {
             outbox,
             closer,
@@ -214,6 +255,7 @@ impl Running {
         blocking(|| {
             session::end();
             let _ = self.closer.join();
+            let (cpu_samples, lost_cpu_samples) = super::samples::counts();
             session::unreserve();
             self.outbox.close();
             let written = self.writer.join();
@@ -222,6 +264,8 @@ impl Running {
                 generations: self.outbox.generations.load(Relaxed),
                 lost_generations: self.outbox.lost.load(Relaxed),
                 bytes: self.outbox.written.load(Relaxed),
+                cpu_samples,
+                lost_cpu_samples,
             })
         })
     }

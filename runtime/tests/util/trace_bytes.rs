@@ -77,7 +77,7 @@ pub(crate) fn read(trace: &[u8]) -> (Vec<Event>, HashMap<(u64, u64), String>) {
         let (mut payload, after) = rest.split_at(size as usize);
         rest = after;
         match payload.first() {
-            None | Some(2 | 50) => {} // stacks, clocks
+            None | Some(2 | 6 | 50) => {} // stacks, samples, clocks
             Some(4) => {
                 payload = &payload[1..];
                 while let Some((5, after)) = payload.split_first() {
@@ -117,6 +117,63 @@ pub(crate) fn texts(trace: &[u8], kind: u8, place: usize) -> Vec<(u64, String)> 
                 event.generation,
                 strings[&(event.generation, event.words[place])].clone(),
             )
+        })
+        .collect()
+}
+
+/// A CPU sample, with the names of the functions on its stack, the innermost first.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) generation: u64,
+    pub(crate) time: u64,
+    pub(crate) thread: u64,
+    pub(crate) processor: u64,
+    pub(crate) task: u64,
+    pub(crate) functions: Vec<String>,
+}
+
+/// All CPU samples. Each must have its stack.
+pub(crate) fn samples(trace: &[u8]) -> Vec<Sample> {
+    let (_, strings) = read(trace);
+    let (mut samples, mut stacks) = (Vec::new(), HashMap::new());
+    let mut rest = &trace[16..];
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first == 52 {
+            continue;
+        }
+        let [generation, _, _, size] = [(); 4].map(|()| number(&mut rest));
+        let (mut payload, after) = rest.split_at(size as usize);
+        rest = after;
+        let Some((&kind, after)) = payload.split_first() else {
+            continue;
+        };
+        payload = after;
+        while matches!(kind, 2 | 6) && !payload.is_empty() {
+            assert_eq!(payload[0], kind + 1, "records of one kind");
+            payload = &payload[1..];
+            if kind == 2 {
+                let [id, frames] = [(); 2].map(|()| number(&mut payload));
+                let frames = (0..frames).map(|_| [(); 4].map(|()| number(&mut payload))[1]);
+                stacks.insert((generation, id), frames.collect::<Vec<_>>());
+            } else {
+                samples.push((generation, [(); 5].map(|()| number(&mut payload))));
+            }
+        }
+    }
+    let name = |generation, frame: &u64| strings[&(generation, *frame)].clone();
+    samples
+        .into_iter()
+        .map(|(generation, [time, thread, processor, task, stack])| Sample {
+            generation,
+            time,
+            thread,
+            processor,
+            task,
+            functions: stacks[&(generation, stack)]
+                .iter()
+                .map(|frame| name(generation, frame))
+                .collect(),
         })
         .collect()
 }

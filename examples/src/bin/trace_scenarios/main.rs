@@ -3,6 +3,7 @@
 //!
 //! `trace_scenarios` alone prints the names.
 
+mod cpu;
 mod loads;
 mod marks;
 mod names;
@@ -80,6 +81,10 @@ const LOADS: &[Load] = &[
     Load {
         name: "stacks",
         run: stacks::all,
+    },
+    Load {
+        name: "cpu",
+        run: cpu::all,
     },
     Load {
         name: "start-stop",

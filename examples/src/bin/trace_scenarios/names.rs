@@ -33,12 +33,20 @@ pub(crate) fn all() {
 
 /// Four closures: one a thousand times, another one, and two through one line of a helper.
 fn closures() -> Vec<JoinHandle<()>> {
-    let mut tasks: Vec<_> = (0..1000).map(|_| spawn(|| pass())).collect();
+    let mut tasks: Vec<_> = (0..1000)
+        .map(|_| {
+            spawn(|| {
+                pass();
+            })
+        })
+        .collect();
     tasks.push(spawn(|| {
         pass();
         bast::task::yield_now();
     }));
-    tasks.push(helped(|| pass()));
+    tasks.push(helped(|| {
+        pass();
+    }));
     tasks.push(helped(|| bast::trace::region("waits", pass)));
     tasks
 }
@@ -70,7 +78,9 @@ struct Server;
 
 impl Server {
     fn serve() -> JoinHandle<()> {
-        spawn(|| pass())
+        spawn(|| {
+            pass();
+        })
     }
 }
 
