@@ -184,7 +184,6 @@ fn check(code: c_int) -> io::Result<()> {
 
 /// Where the interrupted code was.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only known on Linux"))]
 pub(crate) struct Registers {
     pub(crate) instruction: usize,
     pub(crate) stack: usize,
