@@ -286,6 +286,7 @@ impl Inside {
         }
     }
 
+    #[inline]
     fn put_stack(&mut self, stack: bast_stack::Stack) {
         let shared = self.runtime();
         if stack.class() == shared.config.stack_class && self.processor_if_held().is_some() {

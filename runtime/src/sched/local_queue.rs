@@ -136,7 +136,7 @@ impl<T> LocalQueue<T> {
     /// The caller is the owner: it holds the processor. `task` is alive and belongs to the caller, who gives
     /// it to the queue.
     #[inline]
-    pub unsafe fn push_back(&self, task: NonNull<T>, overflow: impl FnOnce(&[NonNull<T>])) {
+    pub unsafe fn push_back(&self, task: NonNull<T>, mut overflow: impl FnMut(&[NonNull<T>])) {
         let tail = self.tail.load(Relaxed);
         loop {
             // Acquire: thieves have read the slots that `head` has passed; pairs with `advance_head`.
@@ -146,8 +146,8 @@ impl<T> LocalQueue<T> {
                 self.publish(tail.wrapping_add(1));
                 return;
             }
-            if let Some(batch) = self.take_half_and(head, task) {
-                return overflow(&batch);
+            if self.take_half_and(head, task, &mut overflow) {
+                return;
             }
             // A thief was faster: there is room now.
         }
@@ -333,17 +333,24 @@ impl<T> LocalQueue<T> {
         taken.is_ok().then_some(task)
     }
 
-    /// Owner, ring full: takes its older half, with `task` behind it; `None` if a thief moved `head` first.
-    /// Apart from the push so that only an overflow pays for the buffer's stack.
+    /// Owner, ring full: gives `overflow` its older half, with `task` behind it; false if a thief moved `head` first.
+    /// Apart from the push, with the buffer, so that only an overflow pays for its 2 KiB of stack.
     #[cold]
     #[inline(never)]
-    fn take_half_and(&self, head: u64, task: NonNull<T>) -> Option<[NonNull<T>; HALF + 1]> {
+    fn take_half_and(&self, head: u64, task: NonNull<T>, overflow: &mut impl FnMut(&[NonNull<T>])) -> bool {
         let mut batch = [task; HALF + 1];
         for (place, offset) in batch[..HALF].iter_mut().zip(0..) {
             // The owner filled these slots, so no null is among them; `task` would not be lost if it were.
-            *place = NonNull::new(self.slot(head.wrapping_add(offset)).load(Relaxed))?;
+            let Some(old) = NonNull::new(self.slot(head.wrapping_add(offset)).load(Relaxed)) else {
+                return false;
+            };
+            *place = old;
         }
-        self.advance_head(head, HALF as u64).ok().map(|()| batch)
+        let taken = self.advance_head(head, HALF as u64).is_ok();
+        if taken {
+            overflow(&batch);
+        }
+        taken
     }
 }
 

@@ -57,6 +57,7 @@ impl Inside {
 
     /// The running task is over. Runs the next on the same stack if that has none yet, and returns; else switches
     /// away for good.
+    #[inline]
     pub(crate) fn finish(&mut self) {
         let task = self.task();
         self.trace_end(task);
