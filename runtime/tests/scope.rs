@@ -427,16 +427,20 @@ fn a_cancelled_owner_waits() {
     on_each(|| {
         let (context, canceller) = bast::context::Context::background().with_cancel();
         canceller.cancel();
-        let ended = AtomicBool::new(false);
+        let (refused, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         context.enter(|| {
             bast::scope(|s| {
                 let handle = s.spawn(|| {
                     // The context is not the task's.
+                    while !refused.load(Relaxed) {
+                        bast::time::sleep(Duration::from_millis(1));
+                    }
                     bast::time::sleep(Duration::from_millis(2));
                     assert!(bast::context::check().is_ok());
                     ended.store(true, Relaxed);
                 });
                 assert!(handle.join().unwrap_err().is_cancelled());
+                refused.store(true, Relaxed);
             });
         });
         assert!(ended.load(Relaxed));
