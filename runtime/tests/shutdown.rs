@@ -222,6 +222,38 @@ fn a_task_that_never_comes_back_is_reported_after_the_grace() {
     assert!(text.contains("Builder::shutdown_grace"), "{text}");
 }
 
+/// What waits on the queue of a worker that does not come back, because nobody has taken its processor from it before the end:
+/// who joins it is told at the end.
+#[test]
+fn what_is_queued_behind_a_busy_task_is_given_up() {
+    let runtime = start(
+        bast::Builder::new()
+            .processors(1)
+            .slice(Duration::from_secs(3_600))
+            .shutdown_grace(Duration::from_millis(1)),
+    );
+    let _watchdog = util::Watchdog::start("a runtime that ends beside a busy task", None);
+    let (tell, told) = std::sync::mpsc::channel();
+    let (leave, left) = (Gate::new(), Gate::new());
+    let gates = (leave.clone(), left.clone());
+    let busy = move || {
+        let queued = [(); 5].map(|()| bast::spawn(|| ()));
+        tell.send(queued).unwrap();
+        while !gates.0.is_open() {
+            std::hint::spin_loop();
+        }
+        gates.1.open();
+    };
+    drop(runtime.spawn(busy).unwrap());
+    let queued = told.recv().unwrap();
+    drop(runtime);
+    for task in queued {
+        assert!(task.join().unwrap_err().is_shutdown());
+    }
+    leave.open();
+    left.wait();
+}
+
 /// The last owner of a runtime may be one of its own tasks.
 /// A task whose worker comes back after the end is over: who joins it is told then, whether it yields or parks, and with it
 /// the tasks that its worker had in its queue.

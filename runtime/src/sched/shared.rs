@@ -3,7 +3,7 @@
 use super::global_queue::{CHAIN_MAX, GlobalQueue};
 use super::idle::Idle;
 use super::idle_poller::Place;
-use super::local_queue;
+use super::local_queue::{self, LocalQueue};
 use super::processor::Processor;
 use super::reactor::Reactor;
 use super::worker::{self, Worker, thread_is_locked};
@@ -432,15 +432,18 @@ impl Shared {
         metrics
     }
 
-    /// Takes what is on the queues of processors that nobody holds; at shutdown, when nobody will again.
+    /// Takes what is on the queues of processors, as any thief may: also from under a worker that is busy in user code, which
+    /// nobody will take the processor from any more. At shutdown.
     pub(crate) fn take_left_behind(&self) -> Vec<TaskRef> {
-        let lists = self.lists.lock();
         let mut tasks = Vec::new();
-        for processor in &lists.processors {
-            // SAFETY: validity: processors live as long as the runtime. aliasing: shared borrow.
-            let queue = &unsafe { processor.as_ref() }.queue;
-            // SAFETY: an idle processor is held by the lock, which we have.
-            tasks.extend(std::iter::from_fn(|| unsafe { queue.pop() }.map(TaskRef)));
+        let loot = Box::new(LocalQueue::new());
+        for processor in &self.processors {
+            // SAFETY: the loot's owner is this call; it is no processor's queue.
+            while let Some(task) = unsafe { loot.steal_from(&processor.queue, true) } {
+                tasks.push(TaskRef(task));
+                // SAFETY: as above.
+                tasks.extend(std::iter::from_fn(|| unsafe { loot.pop() }.map(TaskRef)));
+            }
         }
         tasks
     }

@@ -97,8 +97,8 @@ pub(crate) fn worker_leaves(shared: &Shared) {
     }
 }
 
-/// Steps 5 and 6 as far as they go while workers may still be at their own queues: for tasks that are parked, on the
-/// global queue, or on that of a processor that its worker has left.
+/// Steps 5 and 6 as far as they go while workers may still be in user code: for all tasks but those that they run. What one of
+/// them makes runnable later is given up as it leaves.
 fn give_up_beside_busy_workers(shared: &Shared) {
     let mut tasks = shared.take_queued();
     tasks.extend(shared.take_left_behind());
@@ -108,7 +108,7 @@ fn give_up_beside_busy_workers(shared: &Shared) {
         }
     });
     for task in tasks {
-        // SAFETY: it was on the global queue or parked and is ours now; nobody else will run it.
+        // SAFETY: it was on a queue or parked and is ours now; nobody else will run it.
         unsafe { give_up(task, !task.is_fresh()) };
     }
 }
