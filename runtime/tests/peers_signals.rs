@@ -55,19 +55,6 @@ fn install() {
     });
 }
 
-/// Sends SIGUSR1 to every thread of the process, the runtime's included, until `over`.
-fn send_to_all(over: &AtomicBool) {
-    let process = std::process::id() as i32;
-    while !over.load(Relaxed) {
-        let threads = std::fs::read_dir("/proc/self/task").expect("/proc/self/task");
-        for thread in threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
-            // SAFETY: validity: numbers only; a thread that has ended meanwhile is an error, which is no matter here.
-            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
-        }
-        std::thread::sleep(Duration::from_micros(300));
-    }
-}
-
 /// Tasks repeat `work` for each number of processors until so many signals have been handled meanwhile.
 fn under_signals(work: impl Fn(u64) + Send + Sync + Copy + 'static) {
     const ENOUGH: u64 = 3_000;
@@ -78,7 +65,7 @@ fn under_signals(work: impl Fn(u64) + Send + Sync + Copy + 'static) {
     on_each(move || {
         let over = Arc::new(AtomicBool::new(false));
         let told = over.clone();
-        let sender = std::thread::spawn(move || send_to_all(&told));
+        let sender = std::thread::spawn(move || util::send_to_all(libc::SIGUSR1, &told));
         let before = HANDLED.load(Relaxed);
         let tasks: Vec<_> = (0..6)
             .map(|number| {

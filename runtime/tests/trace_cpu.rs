@@ -319,19 +319,6 @@ fn the_signal_that_holds_workers_may_be_the_same() {
     );
 }
 
-/// Sends a signal to every thread of the process until `over`.
-fn storm(over: &AtomicBool) {
-    let process = std::process::id() as i32;
-    while !over.load(Relaxed) {
-        let threads = std::fs::read_dir("/proc/self/task").expect("/proc/self/task");
-        for thread in threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
-            // SAFETY: validity: numbers only; a thread that has ended meanwhile is an error, which is no matter here.
-            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
-        }
-        std::thread::sleep(Duration::from_micros(300));
-    }
-}
-
 /// Samples come and go a hundred times while tasks compute, allocate, switch, block and panic, runtimes come and go, and
 /// signals of others hit all threads.
 #[test]
@@ -344,7 +331,7 @@ fn started_and_stopped_under_load() {
     );
     let over = Arc::new(AtomicBool::new(false));
     let told = over.clone();
-    let sender = std::thread::spawn(move || storm(&told));
+    let sender = std::thread::spawn(move || util::send_to_all(libc::SIGUSR1, &told));
     let told = over.clone();
     let passing = std::thread::spawn(move || {
         while !told.load(Relaxed) {

@@ -3,7 +3,7 @@
 //! 1. `closing` is set under the scheduler's lock: no task is spawned from here on.
 //! 2. Every worker is asked to leave its task at the next entry; sleeping workers are woken.
 //! 3. Wait for the workers, and join their threads. A task in user code is waited for, up to the grace period; a worker that sleeps with a
-//!    panicking task on its stack is not. Who is later gives up the tasks that it had as it leaves.
+//!    panicking task on its stack is not. Who is later gives up what it ran, and has made runnable, as it leaves.
 //! 4. The monitor ends.
 //! 5. Tasks that never ran are dropped, with their closures; their joiners get an error.
 //! 6. Tasks that ran and have not ended are **leaked**, stack and all: locals on it may be borrowed by others or

@@ -259,3 +259,18 @@ pub(crate) fn is_instrumented() -> bool {
 pub(crate) fn is_emulated() -> bool {
     std::env::var_os(EMULATOR).is_some()
 }
+
+/// Sends a signal to every thread of the process, the runtime's included, until `over`.
+#[cfg(target_os = "linux")]
+pub(crate) fn send_to_all(signal: libc::c_int, over: &AtomicBool) {
+    let process = std::process::id() as i32;
+    while !over.load(Ordering::Relaxed) {
+        let threads = std::fs::read_dir("/proc/self/task").expect("/proc/self/task");
+        for thread in threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok()) {
+            // SAFETY: validity: numbers only; a thread that has ended meanwhile is an error, which is no matter here.
+            // aliasing: no memory is passed.
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+        }
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
