@@ -29,7 +29,7 @@ impl World {
     fn new() -> Arc<Self> {
         let (processor, idle) = (UnsafeCell::new(0), AtomicBool::new(false));
         let world = Self {
-            marking: Marking::new(),
+            marking: Marking::new(true),
             processor,
             idle,
         };
@@ -45,7 +45,7 @@ impl World {
 
     /// Worker: user code between two calls of the runtime. What the entry found, if anything was asked.
     fn call(&self) -> Option<Settled> {
-        let asked = self.marking.enter(full_barrier);
+        let asked = self.marking.enter();
         let settled = asked.then(|| self.marking.settle_request());
         if !matches!(settled, Some(Settled::Lost(_))) {
             self.touch();
@@ -55,7 +55,7 @@ impl World {
 
     /// Worker: as `call`, but for short business that can be done otherwise (`Inside::try_enter`).
     fn try_call(&self) {
-        if !self.marking.enter(full_barrier) {
+        if !self.marking.enter() {
             self.touch();
         }
         self.marking.exit();
@@ -200,10 +200,7 @@ fn a_late_request_to_regain_takes_nothing() {
         if let Some(Settled::Lost(_)) = world.call() {
             world.marking.regained();
             world.marking.exit();
-            let asked = world
-                .marking
-                .enter(full_barrier)
-                .then(|| world.marking.settle_request());
+            let asked = world.marking.enter().then(|| world.marking.settle_request());
             assert!(
                 !matches!(asked, Some(Settled::Lost(_))),
                 "lost a processor that nobody took"
@@ -314,10 +311,7 @@ fn a_request_to_close_stands() {
         world.marking.answered(YIELD);
         world.marking.exit();
         closer.join().unwrap();
-        let asked = world
-            .marking
-            .enter(full_barrier)
-            .then(|| world.marking.settle_request());
+        let asked = world.marking.enter().then(|| world.marking.settle_request());
         let (Some(Settled::Held(asked)) | Some(Settled::Lost(asked))) = asked else {
             panic!("the worker does not hear that the runtime closes");
         };
@@ -343,7 +337,7 @@ fn a_call_wakes_the_monitor_that_rests() {
             !world.marking.is_inside()
         });
         // A call: it makes a task runnable, say, which only the monitor would see.
-        let told = world.marking.enter(full_barrier)
+        let told = world.marking.enter()
             && matches!(world.marking.settle_request(), Settled::Held(asked) if asked & WATCH != 0);
         let rests = monitor.join().unwrap();
         assert!(
@@ -359,7 +353,7 @@ fn a_call_wakes_the_monitor_that_rests() {
 fn a_processor_that_changes_hands_is_taken_from_its_holder() {
     loom::model(|| {
         let first = World::new();
-        let second = Arc::new(Marking::new());
+        let second = Arc::new(Marking::new(true));
         let (monitors, theirs) = (first.clone(), second.clone());
         let monitor = thread::spawn(move || {
             let one = monitors.detach();
@@ -376,7 +370,7 @@ fn a_processor_that_changes_hands_is_taken_from_its_holder() {
         second.regained();
         first.touch(); // the second, inside
         second.exit();
-        let lost = second.enter(full_barrier) && matches!(second.settle_request(), Settled::Lost(_));
+        let lost = second.enter() && matches!(second.settle_request(), Settled::Lost(_));
         if !lost {
             first.touch();
         }

@@ -35,7 +35,7 @@ unsafe impl Send for World {}
 impl World {
     /// A worker in user code whose processor has been taken.
     fn new() -> Arc<World> {
-        let marking = Marking::new();
+        let marking = Marking::new(true);
         marking.regained();
         marking.given_up();
         marking.exit();
@@ -74,7 +74,7 @@ impl World {
 
     /// Worker: a call into the runtime. True: with a processor.
     fn call(&self, patient: bool) -> bool {
-        let asked = self.marking.enter(full_barrier);
+        let asked = self.marking.enter();
         self.interruption(patient);
         let Some(Settled::Lost(_)) = asked.then(|| self.marking.settle_request()) else {
             panic!("the worker was not told that it holds nothing");
@@ -180,7 +180,7 @@ fn nobody_is_held_inside_the_runtime() {
         let world = World::new();
         let monitor = spawn(&world, World::ask);
         for _ in 0..2 {
-            let asked = world.marking.enter(full_barrier);
+            let asked = world.marking.enter();
             world.interruption(false);
             assert!(asked, "it has no processor");
             world.hold.withdraw();

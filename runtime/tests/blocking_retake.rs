@@ -42,6 +42,21 @@ fn unannounced_blocking_calls_do_not_stall_the_others() {
 /// Endless loops without a call into bast, one a processor and more.
 #[test]
 fn loops_that_never_call_do_not_stall_the_others() {
+    beside_loops_that_never_call();
+}
+
+/// The barriers of the entries and of the monitor as they are where the kernel has no `membarrier(2)`.
+#[test]
+#[cfg(target_os = "linux")]
+fn loops_that_never_call_do_not_stall_the_others_without_membarrier() {
+    util::in_good_child(
+        "loops_that_never_call_do_not_stall_the_others_without_membarrier",
+        |command| _ = command.env("BAST_NO_MEMBARRIER", "1"),
+        beside_loops_that_never_call,
+    );
+}
+
+fn beside_loops_that_never_call() {
     for processors in [1, 2] {
         run_on(processors, || {
             let stop = Arc::new(AtomicBool::new(false));

@@ -15,10 +15,10 @@
 //!
 //! # Goal
 //! A task in user code for too long, blocked or burning, must not keep its processor. The hot path, entry to and
-//! exit from every runtime call, may cost two plain stores and a load.
+//! exit from every runtime call, costs two plain stores, a load and a branch.
 //!
 //! # The protocol: a Dekker with one cheap and one dear side
-//! Worker, entry: (E1) `inside = true`; (E2) light barrier; (E3) read `request`.
+//! Worker, entry: (E1) `inside = true`; (E2) barrier; (E3) read `request`.
 //! Monitor: (M1) `request |= DETACH`; (M2) heavy barrier; (M3) read `inside`.
 //! Either M3 sees E1 and the monitor leaves the processor alone, or E3 sees M1 and the worker takes the slow path,
 //! where one compare-exchange on `claim` decides: the monitor moves `HELD -> TAKEN`, the worker `HELD -> KEPT`.
@@ -30,8 +30,10 @@
 //! The same pair of barriers lets the monitor rest for long: it asks for `WATCH`, and if it then sees a worker outside, the
 //! worker's next entry sees that it is asked to wake the monitor.
 //! The heavy barrier is `membarrier(PRIVATE_EXPEDITED)`, which runs a full barrier on every thread of the process;
-//! the light one is then only a compiler fence. Where membarrier is refused both are SeqCst fences. Loom models
-//! the latter: the former is the kernel's promise (`membarrier(2)`).
+//! E2 is then only a compiler fence. Where membarrier is refused both are SeqCst fences: then `FENCE` stands in every
+//! `request` from the beginning, so that an entry that goes without a fence finds something asked in any case, runs the
+//! fence, and reads again. The hot path need not know which it is. Loom models the latter: the former is the kernel's
+//! promise (`membarrier(2)`).
 
 #![cfg_attr(
     not(bast_loom),
@@ -41,9 +43,11 @@
     )
 )]
 
-use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU32, Ordering, Relaxed, Release};
-#[cfg(bast_loom)]
-use crate::primitive::atomic::{SeqCst, fence};
+#[cfg(not(bast_loom))]
+use crate::primitive::atomic::compiler_fence;
+use crate::primitive::atomic::{
+    AcqRel, Acquire, AtomicBool, AtomicU32, Ordering, Relaxed, Release, SeqCst, fence,
+};
 
 /// The low bits of `claim` are one of the three states below, the rest is the epoch.
 const STATE: u32 = 3;
@@ -66,6 +70,10 @@ pub const CLOSE: u32 = 4;
 pub const REGAIN: u32 = 8;
 /// Request: the monitor rests; wake it at the next entry.
 pub const WATCH: u32 = 16;
+/// Not a request: every entry runs a fence of its own. Never withdrawn.
+const FENCE: u32 = 32;
+/// What an answer leaves standing.
+const STANDING: u32 = CLOSE | FENCE;
 
 // Planted bugs, off unless the build asks for one: the model must find each of them. Two more are below.
 const EXIT: Ordering = if cfg!(bast_plant = "handoff_exit_relaxed") {
@@ -105,11 +113,12 @@ pub struct Marking {
 }
 
 impl Marking {
-    /// A worker that is inside the runtime and holds nothing yet.
-    pub fn new() -> Marking {
+    /// A worker that is inside the runtime and holds nothing yet. `fences`: the monitor's barrier does not reach other
+    /// threads, so each entry runs one itself.
+    pub fn new(fences: bool) -> Marking {
         Marking {
             inside: AtomicBool::new(true),
-            request: AtomicU32::new(0),
+            request: AtomicU32::new(if fences { FENCE } else { 0 }),
             claim: AtomicU32::new(TAKEN),
         }
     }
@@ -117,15 +126,28 @@ impl Marking {
     /// E1, E2 and E3. True: something is asked, take the slow path ([`Marking::settle_request`]).
     #[inline(always)]
     #[must_use]
-    pub fn enter(&self, light_barrier: impl FnOnce()) -> bool {
+    pub fn enter(&self) -> bool {
         #[cfg(bast_plant = "handoff_enter_late")]
-        if self.request.load(Relaxed) == 0 {
+        if self.requested() == 0 {
             self.inside.store(true, Relaxed);
             return false;
         }
-        self.inside.store(true, Relaxed);
-        light_barrier();
-        self.request.load(Relaxed) != 0
+        self.inside.store(true, Relaxed); // E1
+        #[cfg(not(bast_loom))]
+        compiler_fence(SeqCst); // E2; pairs with M2
+        let asked = self.request.load(Relaxed); // E3, or that of `is_asked`
+        asked != 0 && self.is_asked(asked)
+    }
+
+    /// The rest of an entry that read `asked`.
+    #[cold]
+    fn is_asked(&self, asked: u32) -> bool {
+        if asked & FENCE == 0 {
+            return true;
+        }
+        #[cfg(not(bast_plant = "handoff_no_fence"))]
+        fence(SeqCst); // E2; pairs with M2
+        self.requested() != 0 // E3
     }
 
     /// Leaves the runtime for user code.
@@ -155,7 +177,7 @@ impl Marking {
                 .claim
                 .compare_exchange(held, (held & !STATE) | KEPT, AcqRel, Acquire)
                 .is_ok();
-        let asked = self.request.fetch_and(CLOSE, AcqRel);
+        let asked = self.request.fetch_and(STANDING, AcqRel) & !FENCE;
         if !won {
             return Settled::Lost(asked);
         }
@@ -179,7 +201,7 @@ impl Marking {
 
     /// By the worker, inside: it has a processor again.
     pub fn regained(&self) {
-        self.request.fetch_and(CLOSE, AcqRel);
+        self.request.fetch_and(STANDING, AcqRel);
         let taken = self.claim.load(Relaxed);
         debug_assert_eq!(taken & STATE, TAKEN, "regained a processor that was never lost");
         self.claim
@@ -226,7 +248,7 @@ impl Marking {
     /// What is asked now. Racy unless the caller is the worker.
     #[inline]
     pub fn requested(&self) -> u32 {
-        self.request.load(Relaxed)
+        self.request.load(Relaxed) & !FENCE
     }
 
     /// Withdraws requests that a voluntary switch has answered. By the worker, inside.
@@ -238,13 +260,7 @@ impl Marking {
     }
 }
 
-impl Default for Marking {
-    fn default() -> Self {
-        Marking::new()
-    }
-}
-
-/// The barrier of either side under loom; see `sys::membarrier` for the real one.
+/// The monitor's barrier under loom; see `sys::membarrier` for the real one.
 #[cfg(bast_loom)]
 pub fn full_barrier() {
     fence(SeqCst);

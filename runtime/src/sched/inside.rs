@@ -10,7 +10,6 @@ use super::worker::{Settle, Worker};
 use crate::blocking::handoff::{CLOSE, Settled, YIELD};
 use crate::chaos::{self, Point};
 use crate::current;
-use crate::sys::membarrier;
 use crate::task::header::{Header, TaskRef};
 use crate::task::slab;
 use crate::task::state::CommitPark;
@@ -32,15 +31,19 @@ impl Inside {
     /// Enters the runtime from user code. None: this thread is no worker. May yield, if that is asked for.
     #[inline]
     pub(crate) fn enter() -> Option<Inside> {
-        let mut inside = Inside {
+        let inside = Inside {
             worker: current::worker()?,
             not_send: PhantomData,
         };
         debug_assert!(!inside.worker().marking.is_inside(), "entered the runtime twice");
-        if inside.worker().marking.enter(membarrier::light) {
-            inside.enter_slowly();
-        } else if chaos::flip(Point::Enter) && !inside.at_home_stack() {
+        // Handed over and back, not lent: lent it would lie in memory on the way that asks for nothing too.
+        if inside.worker().marking.enter() {
+            return Some(inside.enter_slowly());
+        }
+        if chaos::flip(Point::Enter) && !inside.at_home_stack() {
+            let mut inside = inside;
             inside.yield_now();
+            return Some(inside);
         }
         Some(inside)
     }
@@ -52,7 +55,7 @@ impl Inside {
             worker: current::worker()?,
             not_send: PhantomData,
         };
-        if inside.worker().marking.enter(membarrier::light) && !inside.answer_watch() {
+        if inside.worker().marking.enter() && !inside.answer_watch() {
             return None; // dropping `inside` leaves again
         }
         Some(inside)
@@ -67,7 +70,7 @@ impl Inside {
             worker,
             not_send: PhantomData,
         };
-        if inside.worker().marking.enter(membarrier::light) {
+        if inside.worker().marking.enter() {
             let settled = inside.worker().marking.settle_request();
             let (Settled::Held(asked) | Settled::Lost(asked)) = settled;
             inside.tell_monitor(asked);

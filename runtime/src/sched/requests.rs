@@ -3,11 +3,15 @@
 use super::inside::Inside;
 use super::worker::Settle;
 use crate::blocking::handoff::{CLOSE, DETACH, Settled, WATCH, YIELD};
-use crate::sys::membarrier;
 
 impl Inside {
     #[cold]
-    pub(super) fn enter_slowly(&mut self) {
+    pub(super) fn enter_slowly(mut self) -> Inside {
+        self.honour_requests();
+        self
+    }
+
+    fn honour_requests(&mut self) {
         let asked = match self.worker().marking.settle_request() {
             Settled::Held(asked) => {
                 self.tell_monitor(asked);
@@ -51,8 +55,8 @@ impl Inside {
     pub(crate) fn step_out(&mut self, outside: impl FnOnce()) {
         self.worker().marking.exit();
         outside();
-        if self.worker().marking.enter(membarrier::light) {
-            self.enter_slowly();
+        if self.worker().marking.enter() {
+            self.honour_requests();
         }
     }
 

@@ -10,6 +10,7 @@ use crate::monitor::Notes;
 use crate::preempt::hold::Hold;
 use crate::primitive::atomic::{AcqRel, AtomicBool, AtomicPtr, Relaxed};
 use crate::profile::{self, Sampled};
+use crate::sys::membarrier;
 use crate::sys::parker::Parker;
 use crate::sys::thread::{self, CpuClock, ThreadId};
 use crate::task::header::{Header, TaskRef};
@@ -142,7 +143,7 @@ impl Worker {
     /// For the calling thread.
     fn new(shared: Arc<Shared>) -> Worker {
         Worker {
-            marking: Marking::new(),
+            marking: Marking::new(!membarrier::reaches_all()),
             current: Current::default(),
             processor: Cell::new(None),
             settle: Cell::new(Settle::None),

@@ -1,6 +1,6 @@
 //! The asymmetric barrier behind `Marking`: cheap on the side that runs often, dear on the side that runs seldom.
 
-use crate::primitive::atomic::{AtomicU8, Relaxed, SeqCst, compiler_fence, fence};
+use crate::primitive::atomic::{AtomicU8, Relaxed, SeqCst, fence};
 
 const UNKNOWN: u8 = 0;
 const GRANTED: u8 = 1;
@@ -16,20 +16,16 @@ pub(crate) fn register() {
     }
 }
 
-/// The often-run side.
-#[inline(always)]
-pub(crate) fn light() {
-    if MEMBARRIER.load(Relaxed) == GRANTED {
-        compiler_fence(SeqCst);
-    } else {
-        fence(SeqCst);
-    }
+/// Whether [`heavy`] reaches the other threads: then a compiler fence is enough on the often-run side, else it needs a fence
+/// of its own. The same for ever once the process is registered.
+pub(crate) fn reaches_all() -> bool {
+    MEMBARRIER.load(Relaxed) == GRANTED
 }
 
-/// The seldom-run side: when it returns, every thread of the process has passed a full barrier.
+/// The seldom-run side: when it returns, every thread of the process has passed a full barrier, if [`reaches_all`].
 pub(crate) fn heavy() {
     fence(SeqCst);
-    if MEMBARRIER.load(Relaxed) == GRANTED {
+    if reaches_all() {
         kernel::barrier();
     }
 }
