@@ -384,7 +384,9 @@ impl<'a> Watch<'a> {
             return;
         }
         let shared = self.shared;
-        reactor.poll_now(shared, &mut self.ready, |task| shared.inject(task));
+        let mut woken = Vec::new();
+        reactor.poll_now(shared, &mut self.ready, &mut woken);
+        shared.inject_all(&mut woken);
     }
 }
 

@@ -163,11 +163,13 @@ impl Inside {
             return 0;
         }
         let mut ready = self.worker().ready.take().expect("put back below");
-        let count = self
-            .runtime()
-            .reactor
-            .poll_now(self.runtime(), &mut ready, |task| self.push_back(task));
+        let mut woken = self.worker().woken.take();
+        let shared = self.runtime();
+        shared.reactor.poll_now(shared, &mut ready, &mut woken);
+        let count = woken.len();
+        woken.drain(..).for_each(|task| self.push_back(task));
         self.worker().ready.set(Some(ready));
+        self.worker().woken.set(woken);
         self.worker().poll_pays.set(count > 0);
         let counters = &self.processor().counters;
         counters.polls.add(1);
@@ -325,7 +327,7 @@ impl Inside {
         let shared = self.runtime();
         let mut ready = self.worker().ready.take().expect("put back below");
         let mut woken = self.worker().woken.take();
-        let first = shared.reactor.wait(shared, &mut ready, |task| woken.push(task));
+        let first = shared.reactor.wait(shared, &mut ready, &mut woken);
         self.worker().ready.set(Some(ready));
         let due = first != NEVER && shared.first_timer() <= clock::now();
         let got = self.back_from_poller(shared, due || !woken.is_empty());

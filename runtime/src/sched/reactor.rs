@@ -52,24 +52,19 @@ impl Reactor {
         }
     }
 
-    /// Takes what is ready now, and gives each woken task of `owner`, which is then the caller's.
-    pub(crate) fn poll_now(
-        &self,
-        owner: &Shared,
-        ready: &mut ReadyList,
-        woken: impl FnMut(TaskRef),
-    ) -> usize {
+    /// Takes what is ready now, and adds each woken task of `owner`, which is then the caller's.
+    pub(crate) fn poll_now(&self, owner: &Shared, ready: &mut ReadyList, woken: &mut Vec<TaskRef>) {
         if !self.has_sources() {
-            return 0;
+            return;
         }
         self.last_poll.store(clock::now(), Relaxed);
         let result = self.poller.try_wait(Some(Duration::ZERO), ready);
-        finish(owner, result, ready, woken)
+        finish(owner, result, ready, woken);
     }
 
-    /// Waits for the first timer, an event, or an interrupt; gives tasks as [`Reactor::poll_now`] does, and says for which
+    /// Waits for the first timer, an event, or an interrupt; adds tasks as [`Reactor::poll_now`] does, and says for which
     /// timer it has waited. By who has the place in the poller (`idle_poller`).
-    pub(crate) fn wait(&self, owner: &Shared, ready: &mut ReadyList, woken: impl FnMut(TaskRef)) -> u64 {
+    pub(crate) fn wait(&self, owner: &Shared, ready: &mut ReadyList, woken: &mut Vec<TaskRef>) -> u64 {
         let until = self
             .wait_until
             .begin(|| owner.idle.counts().1, || owner.first_timer());
@@ -94,17 +89,17 @@ fn finish(
     owner: &Shared,
     result: Option<io::Result<usize>>,
     ready: &mut ReadyList,
-    mut woken: impl FnMut(TaskRef),
-) -> usize {
+    woken: &mut Vec<TaskRef>,
+) {
     match result {
-        None => return 0, // another thread is inside and will hand out what comes
+        None => return, // another thread is inside and will hand out what comes
         Some(Err(error)) if error.kind() != io::ErrorKind::Interrupted => {
             eprintln!("bast: the poller fails: {error}");
-            return 0;
+            return;
         }
         Some(_) => {}
     }
-    let mut count = 0;
+    debug_assert!(woken.is_empty(), "tasks are left over");
     for token in ready.drain() {
         let Some(task) = super::park::task_of(token) else {
             super::park::wake_token(token, None);
@@ -114,13 +109,11 @@ fn finish(
             continue;
         }
         if task.belongs_to(owner) {
-            super::traced::unblocked(task);
-            count += 1;
-            woken(task);
+            woken.push(task);
         } else {
             // A socket of this runtime, read by a task of another.
             super::park::enqueue(task, None);
         }
     }
-    count
+    super::traced::unblocked_all(woken);
 }

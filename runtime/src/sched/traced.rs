@@ -32,7 +32,7 @@ fn subject<'a>(task: TaskRef, runtime: u64) -> Subject<'a> {
     Subject {
         record: slab::record_of(task.0),
         id: id_of(task, runtime),
-        entry: (task.vtable().entry)(),
+        entry: task.vtable().entry,
         code: task.vtable().run as usize,
         spawned: task.spawned_at.get(),
         label: header.extra().and_then(|extra| extra.name.as_deref()),
@@ -115,6 +115,27 @@ pub(crate) fn unblocked(task: TaskRef) {
     }
 }
 
+/// The tasks were woken by the runtime, on a stack that is no task's, and are the caller's. One write for all of them.
+pub(super) fn unblocked_all(tasks: &[TaskRef]) {
+    if trace::on() && !tasks.is_empty() {
+        with_pen_or_outside(Need::Nothing, |ink, outside| {
+            let by = woken_by(outside);
+            for &task in tasks {
+                ink.unblocked(&subject_of(task), by);
+            }
+        });
+    }
+}
+
+/// Who has woken where no task has.
+fn woken_by(outside: bool) -> &'static str {
+    if outside {
+        "woken by another thread"
+    } else {
+        "woken by the runtime"
+    }
+}
+
 /// The task was woken before it was left, which is seen only now: the caller has not done it.
 #[inline(always)]
 pub(super) fn unblocked_before(task: TaskRef) {
@@ -130,10 +151,10 @@ fn unblocked_traced(task: TaskRef, by_caller: bool) {
         if by_caller && !on_home_stack() {
             ink.look_at_stack();
         }
-        let by = match (by_caller, outside) {
-            (false, _) => "woken before it waited",
-            (true, false) => "woken by the runtime",
-            (true, true) => "woken by another thread",
+        let by = if by_caller {
+            woken_by(outside)
+        } else {
+            "woken before it waited"
         };
         ink.unblocked(&task, by);
     });

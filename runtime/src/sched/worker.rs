@@ -78,7 +78,7 @@ pub(crate) struct Worker {
     pub(crate) last_processor: Cell<Option<NonNull<Processor>>>,
     /// Taken out while it is filled and emptied.
     pub(crate) ready: Cell<Option<ReadyList>>,
-    /// Tasks woken while this worker waited in the poller; empty otherwise.
+    /// Tasks that a look into the poller has woken, until they are queued; empty otherwise.
     pub(crate) woken: Cell<Vec<TaskRef>>,
     /// Looking into the poller before going to sleep found something the last time.
     pub(crate) poll_pays: Cell<bool>,

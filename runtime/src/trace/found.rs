@@ -57,7 +57,7 @@ impl Ink {
         }
         let state = if processor.is_some() { RUNNING } else { SYSCALL };
         if record.claim(session::base()) {
-            let root = self.cache.root(task.entry, task.code, task.spawned);
+            let root = self.cache.root((task.entry)(), task.code, task.spawned);
             record.name(task.id, root);
             self.tell(record, state);
             self.task = Some(Own {
@@ -74,7 +74,7 @@ impl Ink {
 
     /// The same for a task that runs nowhere. The caller has claimed its record, and writes for no worker.
     pub(crate) fn found_waiting(&mut self, task: &Subject<'_>, waits: bool) {
-        let root = self.cache.root(task.entry, task.code, task.spawned);
+        let root = self.cache.root((task.entry)(), task.code, task.spawned);
         task.record.name(task.id, root);
         if self.generation == session::first() {
             self.tell(task.record, if waits { WAITING } else { RUNNABLE });

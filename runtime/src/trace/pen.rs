@@ -13,7 +13,7 @@
 //! sheet's turn at the latest; those of which nothing happened are listed by the closer (`session`). For a task that
 //! slept through a whole generation and stirs in the next one before the closer comes by, a copy is left in [`LATE`].
 
-use super::encode::{BATCH_MAX, Batch, EVENT_MAX, NONE, UNIT_NANOS, kind, number};
+use super::encode::{BATCH_MAX, Batch, EVENT_MAX, Event, NONE, UNIT_NANOS, kind};
 use super::gate::Sheet;
 use super::record::{
     Known, NOBODY, PROC_IDLE, PROC_RUNNING, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING,
@@ -41,8 +41,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) record: &'static Record,
     /// Unique in the process.
     pub(crate) id: u64,
-    /// Type name of its closure.
-    pub(crate) entry: &'static str,
+    /// Gives the type name of its closure.
+    pub(crate) entry: fn() -> &'static str,
     /// Where the code lies that runs its closure.
     pub(crate) code: usize,
     pub(crate) spawned: &'static Location<'static>,
@@ -82,6 +82,8 @@ pub(crate) struct Ink {
     batch: Vec<u8>,
     pub(super) processor: Option<&'static ProcRecord>,
     pub(super) task: Option<Own>,
+    /// The generation in which `tell_own` was through.
+    told_own: u64,
     /// Nothing was written since the trace began.
     pub(super) fresh: bool,
     pub(super) cache: Cache,
@@ -108,6 +110,7 @@ impl Pen {
             batch: Vec::new(),
             processor: None,
             task: None,
+            told_own: 0,
             fresh: true,
             cache: Cache::new(),
             walk: Walk::default(),
@@ -188,20 +191,25 @@ impl Ink {
         }
         let now = self.now.max(self.last);
         if self.batch.is_empty() {
-            if self.batch.capacity() == 0 {
-                self.batch = session::spare_buffer();
-            }
-            self.batch_base = now;
-            self.last = now;
+            self.begin_batch(now);
         }
-        self.batch.push(kind);
-        number(&mut self.batch, now - self.last);
-        for &argument in arguments {
-            number(&mut self.batch, argument);
-        }
+        let mut event = Event::new(&mut self.batch, kind);
+        event.number(now - self.last);
+        arguments.iter().for_each(|&argument| event.number(argument));
+        event.end();
         self.last = now;
     }
 
+    #[cold]
+    fn begin_batch(&mut self, now: u64) {
+        if self.batch.capacity() == 0 {
+            self.batch = session::spare_buffer();
+        }
+        self.batch_base = now;
+        self.last = now;
+    }
+
+    #[cold]
     fn hand_over(&mut self) {
         if !self.batch.is_empty() {
             session::queue(Batch {
@@ -215,8 +223,17 @@ impl Ink {
 
     // ---- statuses ----
 
-    /// Of the thread's own processor and task.
+    /// Of the thread's own processor and task, once a generation: what the thread takes later it tells of as it does.
+    #[inline]
     pub(super) fn tell_own(&mut self) {
+        if self.told_own != self.generation {
+            self.told_own = self.generation;
+            self.tell_own_anew();
+        }
+    }
+
+    #[cold]
+    fn tell_own_anew(&mut self) {
         let generation = self.generation;
         if let Some(processor) = self.processor
             && processor.known().generation < generation
@@ -284,7 +301,7 @@ impl Ink {
         if self.generation != session::first() && self.processor.is_none() {
             return None;
         }
-        let root = self.cache.root(task.entry, task.code, task.spawned);
+        let root = self.cache.root((task.entry)(), task.code, task.spawned);
         task.record.name(task.id, root);
         if self.generation == session::first() {
             return Some(self.tell(task.record, implied));
@@ -420,7 +437,7 @@ impl Ink {
                 return; // the walk of the start has been faster
             }
         }
-        let root = self.cache.root(task.entry, task.code, task.spawned);
+        let root = self.cache.root((task.entry)(), task.code, task.spawned);
         task.record.name(task.id, root);
         let own = self.task.map_or(0, |own| own.record.root());
         let stack = self.stack("spawn", task.spawned, own);
@@ -463,8 +480,8 @@ impl Ink {
             syscall: false,
         });
         // In each generation, as those before it may be lost to whoever reads: thrown away by a flight recorder.
-        if let Some(label) = task.label()
-            && task.record.is_to_label(self.generation)
+        if task.record.is_to_label(self.generation)
+            && let Some(label) = task.label()
         {
             let label = tables::string(label);
             self.put(kind::GO_LABEL, &[label]);

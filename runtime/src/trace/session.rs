@@ -122,7 +122,7 @@ fn own_task() -> Subject<'static> {
     Subject {
         record: &OWN_RECORD,
         id: OWN_TASK,
-        entry: "bast::trace",
+        entry: || "bast::trace",
         code: 0,
         spawned: Location::caller(),
         label: None,
