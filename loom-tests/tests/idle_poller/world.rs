@@ -5,7 +5,7 @@
 //! A thread that has nothing to do rests, and whoever comes to rest last looks at what has become of the world.
 
 use bast::protocol::idle::Idle;
-use bast::protocol::idle_poller::{NEVER, Place, WaitUntil, is_watched};
+use bast::protocol::idle_poller::{NEVER, Place, WaitUntil, is_watched, who_goes_on};
 use bast_netpoll::protocol::Interrupts;
 use loom::sync::atomic::Ordering::{Relaxed, SeqCst};
 use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
@@ -319,8 +319,8 @@ impl World {
     }
 
     fn hand_to_sleeper(&self, lists: &mut Lists, processor: usize, searching: bool) -> bool {
-        let in_parker = lists.workers.iter().rposition(|&(_, in_poller)| !in_poller);
-        let Some(place) = in_parker.or(lists.workers.len().checked_sub(1)) else {
+        let in_poller = |place: usize| lists.workers[place].1;
+        let Some(place) = who_goes_on(lists.workers.len(), lists.processors.len(), in_poller) else {
             return false;
         };
         let (worker, in_poller) = lists.workers.swap_remove(place);

@@ -5,7 +5,7 @@ use super::local_queue;
 use super::worker::Settle;
 use crate::chaos::{self, Point};
 use crate::primitive::atomic::{AcqRel, Acquire, Relaxed};
-use crate::primitive::spin_loop;
+use crate::primitive::{spin_loop, yield_now};
 use crate::task::header::TaskRef;
 use crate::task::state::Unpark;
 use crate::time::clock::{self, NEVER};
@@ -171,6 +171,7 @@ impl Inside {
         self.worker().ready.set(Some(ready));
         self.worker().woken.set(woken);
         self.worker().poll_pays.set(count > 0);
+        self.worker().give_way.note_woken(count);
         let counters = &self.processor().counters;
         counters.polls.add(1);
         counters.polled.add(count as u64);
@@ -327,11 +328,13 @@ impl Inside {
         let shared = self.runtime();
         let mut ready = self.worker().ready.take().expect("put back below");
         let mut woken = self.worker().woken.take();
+        self.worker().give_way.before_wait(clock::now, yield_now);
         let first = shared.reactor.wait(shared, &mut ready, &mut woken);
         self.worker().ready.set(Some(ready));
         let due = first != NEVER && shared.first_timer() <= clock::now();
         let got = self.back_from_poller(shared, due || !woken.is_empty());
         let count = woken.len();
+        self.worker().give_way.note_woken(count);
         // Several at once: the sockets are busy, and more will be ready when these tasks have run.
         self.worker().poll_pays.set(count > 1);
         if got {

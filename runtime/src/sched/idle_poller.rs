@@ -31,6 +31,10 @@
 //! and lies down ([`Place::is_needed`]). Who has taken the place gives it up with a processor in hand, or lies down
 //! again, by these same rules.
 //!
+//! **Who hands on the last idle processor gives it to the one in the place**, if somebody is there, and not to a worker that
+//! sleeps elsewhere ([`who_goes_on`]). Else there would be one thread more than processors, who takes events that he cannot
+//! run from under the holders and queues them for all. While others idle he is the one left there.
+//!
 //! So while all processors idle somebody waits, or is on the way in. While some are held and some idle that may not be
 //! so: whoever comes out with one event runs its task and wakes nobody for it, and who is handed a processor with work
 //! runs that, while another has lain down believing the place taken. Then the monitor's next look wakes a searcher,
@@ -97,6 +101,17 @@ impl Place {
     }
 }
 
+/// Which of the sleeping workers, by its place on the list on which who lay down last is the last, goes on with a processor
+/// that leaves so many idle. None: nobody sleeps.
+#[must_use]
+pub fn who_goes_on(sleeping: usize, idle_left: usize, in_poller: impl Fn(usize) -> bool) -> Option<usize> {
+    let last = sleeping.checked_sub(1)?;
+    let wanted = (0..sleeping)
+        .rev()
+        .find(|&place| in_poller(place) == (idle_left == 0));
+    Some(wanted.unwrap_or(last))
+}
+
 /// Until when the one in the poller waits.
 #[derive(Debug)]
 pub struct WaitUntil(AtomicU64);
@@ -146,4 +161,24 @@ impl WaitUntil {
 /// poller; `sources`: there is something to poll.
 pub fn is_watched(waited: bool, sources: bool, first_timer: u64) -> bool {
     waited || (!sources && first_timer == NEVER) || cfg!(bast_plant = "idle_poller_unwatched_doze")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::who_goes_on;
+
+    #[test]
+    fn the_last_idle_processor_goes_to_who_waits_in_the_poller() {
+        let in_poller = |place| place == 1;
+        assert_eq!(who_goes_on(4, 0, in_poller), Some(1));
+        assert_eq!(
+            who_goes_on(4, 1, in_poller),
+            Some(3),
+            "he stays while others idle"
+        );
+        assert_eq!(who_goes_on(2, 1, in_poller), Some(0));
+        assert_eq!(who_goes_on(3, 0, |_| false), Some(2));
+        assert_eq!(who_goes_on(1, 1, |_| true), Some(0), "there is no other");
+        assert_eq!(who_goes_on(0, 0, |_| true), None);
+    }
 }

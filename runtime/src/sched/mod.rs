@@ -22,6 +22,7 @@
 //! Rejected: always preferring the next slot (two tasks that wake each other starve the rest).
 
 pub(crate) mod find;
+mod give_way;
 pub(crate) mod global_queue;
 pub(crate) mod idle;
 pub(crate) mod idle_poller;

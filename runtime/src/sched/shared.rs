@@ -2,7 +2,7 @@
 
 use super::global_queue::{CHAIN_MAX, GlobalQueue};
 use super::idle::Idle;
-use super::idle_poller::Place;
+use super::idle_poller::{Place, who_goes_on};
 use super::local_queue::{self, LocalQueue};
 use super::processor::Processor;
 use super::reactor::Reactor;
@@ -478,15 +478,13 @@ pub(crate) fn wake_sleeper(shared: &Shared, worker: NonNull<Worker>, in_poller: 
     }
 }
 
-/// The worker that slept last, rather than the one in the poller; and whether it is that one.
+/// The sleeping worker that goes on with a processor that is in nobody's list any more; and whether it is in the poller.
 pub(crate) fn pop_idle_worker(lists: &mut Lists) -> Option<(NonNull<Worker>, bool)> {
-    let last = lists.workers.len().checked_sub(1)?;
     // SAFETY: validity: a listed worker sleeps, so its thread is alive. aliasing: shared borrow.
     let in_poller = |worker: NonNull<Worker>| unsafe { worker.as_ref() }.in_poller.load(Relaxed);
-    let place = (0..=last)
-        .rev()
-        .find(|&place| !in_poller(lists.workers[place]))
-        .unwrap_or(last);
+    let place = who_goes_on(lists.workers.len(), lists.processors.len(), |place| {
+        in_poller(lists.workers[place])
+    })?;
     let worker = lists.workers.swap_remove(place);
     Some((worker, in_poller(worker)))
 }

@@ -1,5 +1,6 @@
 //! `Worker`: an OS thread that runs tasks, and its loop: find, switch, settle what was left behind.
 
+use super::give_way::GiveWay;
 use super::inside::Inside;
 use super::processor::Processor;
 use super::shared::Shared;
@@ -82,6 +83,7 @@ pub(crate) struct Worker {
     pub(crate) woken: Cell<Vec<TaskRef>>,
     /// Looking into the poller before going to sleep found something the last time.
     pub(crate) poll_pays: Cell<bool>,
+    pub(crate) give_way: GiveWay,
     /// Where this thread's thread-locals lie; empty unless that is to be checked.
     #[cfg(debug_assertions)]
     pub(crate) tls_blocks: Vec<std::ops::Range<usize>>,
@@ -155,6 +157,7 @@ impl Worker {
             ready: Cell::new(Some(ReadyList::new())),
             woken: Cell::new(Vec::new()),
             poll_pays: Cell::new(true),
+            give_way: GiveWay::new(),
             #[cfg(debug_assertions)]
             tls_blocks: if shared.config.tls_check {
                 crate::sys::static_tls::blocks()
