@@ -5,6 +5,7 @@
 #![cfg(bast_loom)]
 
 use bast::protocol::gate::{Gate, Sheet};
+use bast::protocol::handoff::full_barrier;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
@@ -24,7 +25,7 @@ impl World {
     fn open() -> Arc<World> {
         let world = World {
             gate: Gate::new(),
-            sheets: [Sheet::new(Vec::new()), Sheet::new(Vec::new())],
+            sheets: [Sheet::owned(Vec::new(), true), Sheet::owned(Vec::new(), true)],
             queue: Mutex::new(Vec::new()),
             passed: AtomicBool::new(false),
         };
@@ -40,9 +41,21 @@ impl World {
         }
     }
 
-    /// Writes an event; gives the generation that it is in.
+    /// The owner of the sheet writes an event; gives the generation that it is in.
     fn write(&self, sheet: usize, event: u32) -> Option<u64> {
-        self.sheets[sheet].write(&self.gate, self.turn(), |events, generation| {
+        // SAFETY: validity: one thread of each model calls this for a sheet.
+        //         aliasing: loom checks it.
+        unsafe {
+            self.sheets[sheet].write_own(&self.gate, self.turn(), |events, generation| {
+                events.push(event);
+                generation
+            })
+        }
+    }
+
+    /// The same by another thread.
+    fn write_for(&self, sheet: usize, event: u32) -> Option<u64> {
+        self.sheets[sheet].write(&self.gate, full_barrier, self.turn(), |events, generation| {
             events.push(event);
             generation
         })
@@ -52,7 +65,7 @@ impl World {
     fn close(&self, closed: u64, next: u64) -> Vec<u32> {
         self.gate.set(next);
         for sheet in &self.sheets {
-            sheet.close(closed, next, self.turn());
+            sheet.close(closed, next, full_barrier, self.turn());
         }
         self.taken(closed)
     }
@@ -135,5 +148,52 @@ fn generations_follow_what_happens() {
         if let Some(second) = second.join().unwrap() {
             assert!(first <= second, "{first:?} came before {second:?}");
         }
+    });
+}
+
+/// The monitor writes that a processor was taken from a worker, which writes itself meanwhile, and then a generation ends.
+#[test]
+fn another_writes_beside_the_owner() {
+    loom::model(|| {
+        let world = World::open();
+        let own = world.clone();
+        let owner = thread::spawn(move || (own.write(0, 0), own.write(0, 1)));
+        let other = world.write_for(0, 2);
+        let first = world.close(1, 2);
+        let (one, two) = owner.join().unwrap();
+        let second = world.close(2, 0);
+        assert!(world.queue.lock().unwrap().is_empty(), "it came after its end");
+        let said = [one, two, other];
+        for (generation, mut told) in [(1, first), (2, second)] {
+            told.sort_unstable();
+            let of = |event: &u32| said[*event as usize] == Some(generation);
+            assert_eq!(told, (0..3).filter(of).collect::<Vec<_>>());
+        }
+        assert!(one <= two, "the owner's own events go back");
+    });
+}
+
+/// All threads that are no workers write on one sheet.
+#[test]
+fn a_sheet_without_an_owner_is_a_lock() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        gate.set(1);
+        let sheet = Arc::new(Sheet::shared(0));
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let (gate, sheet) = (gate.clone(), sheet.clone());
+                thread::spawn(move || {
+                    sheet.write(&gate, || unreachable!(), |_, _, _| (), |count, _| *count += 1)
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap().unwrap());
+        assert_eq!(
+            sheet.write(&gate, || unreachable!(), |_, _, _| (), |count, _| *count),
+            Some(2)
+        );
     });
 }

@@ -97,11 +97,15 @@ enum Need {
 /// threads that are no workers, which `body` is told.
 fn with_pen_or_outside(need: Need, body: impl FnOnce(&mut trace::Ink, bool)) {
     match (inside_pen(), need) {
-        (Some((pen, _)), Need::Nothing) => pen.write(|ink| body(ink, false)),
-        (Some((pen, held @ Some(_))), Need::Processor) => pen.write(|ink| {
-            ink.hold(held);
-            body(ink, false);
-        }),
+        // SAFETY: it is the calling worker's; the bodies here write with what they are given.
+        (Some((pen, _)), Need::Nothing) => unsafe { pen.write_own(|ink| body(ink, false)) },
+        // SAFETY: as above.
+        (Some((pen, held @ Some(_))), Need::Processor) => unsafe {
+            pen.write_own(|ink| {
+                ink.hold(held);
+                body(ink, false);
+            })
+        },
         (None, Need::Nothing) => trace::outside_light(|ink| body(ink, true)),
         (_, Need::Processor) => trace::outside(|ink| body(ink, true)),
     };
@@ -180,6 +184,12 @@ impl Inside {
         self.shared().number
     }
 
+    /// Writes with the worker's pen.
+    fn write<R>(&self, body: impl FnOnce(&mut trace::Ink) -> R) -> Option<R> {
+        // SAFETY: we are the proof that the calling thread is this worker; the bodies here write with what they are given.
+        unsafe { self.worker().pen.write_own(body) }
+    }
+
     /// The worker has taken a processor into hand, for its task if it runs one.
     #[inline(always)]
     pub(super) fn trace_hold(&self) {
@@ -192,7 +202,7 @@ impl Inside {
     fn trace_hold_cold(&self) {
         let worker = self.worker();
         let task = worker.current.get().map(|task| subject(task, self.number()));
-        worker.pen.write(|ink| {
+        self.write(|ink| {
             ink.hold(held(worker));
             if let Some(task) = &task {
                 ink.starts(task);
@@ -210,7 +220,7 @@ impl Inside {
 
     #[cold]
     fn trace_let_go_cold(&self) {
-        self.worker().pen.write(|ink| {
+        self.write(|ink| {
             if !self.at_home_stack() {
                 ink.look_at_stack();
             }
@@ -224,7 +234,7 @@ impl Inside {
         if trace::on() {
             let worker = self.worker();
             let task = worker.current.get().map(|task| subject(task, self.number()));
-            worker.pen.write(|ink| {
+            self.write(|ink| {
                 ink.hold(held(worker));
                 if let Some(task) = &task {
                     ink.starts(task);
@@ -257,7 +267,7 @@ impl Inside {
         };
         let left = subject(task, self.number());
         let next = next.map(|next| subject(next, self.number()));
-        worker.pen.write(|ink| {
+        self.write(|ink| {
             ink.hold(held(worker));
             ink.starts(&left); // most often it runs already
             ink.look_at_stack();
@@ -282,7 +292,7 @@ impl Inside {
     fn trace_start_cold(&self, task: TaskRef) {
         let task = subject(task, self.number());
         let worker = self.worker();
-        worker.pen.write(|ink| {
+        self.write(|ink| {
             ink.hold(held(worker));
             ink.starts(&task);
         });
@@ -300,7 +310,7 @@ impl Inside {
     fn trace_end_cold(&self, task: TaskRef) {
         let task = subject(task, self.number());
         let worker = self.worker();
-        let said = worker.pen.write(|ink| {
+        let said = self.write(|ink| {
             ink.hold(held(worker));
             ink.ended(&task)
         });
@@ -313,7 +323,7 @@ impl Inside {
     pub(crate) fn annotate<R>(&self, body: impl FnOnce(&mut trace::Ink) -> R) -> Option<R> {
         let worker = self.worker();
         let task = subject(worker.current.get()?, self.number());
-        worker.pen.write(|ink| {
+        self.write(|ink| {
             ink.hold(held(worker));
             ink.starts(&task);
             ink.look_at_stack();

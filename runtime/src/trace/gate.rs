@@ -2,9 +2,10 @@
 //! written by one thread most of the time.
 //!
 //! ```text
-//!   writer:  lock sheet ─ read gate ─┬─ as the sheet says: write ─────────────── unlock
-//!                                    └─ another: turn (hand the old over), write ─┘
-//!   closer:  set gate to g+1 ─ for each sheet: lock, turn if it still says g, unlock ─ all of g is handed over
+//!   owner:   writing = true ─ is it taken? ─ read gate ─┬─ as the sheet says: write ─────────────── writing = false
+//!                                                       └─ another: turn (hand the old over), write ─┘
+//!   closer:  set gate to g+1 ─ for each sheet: take, turn if it still says g, leave ─ all of g is handed over
+//!   take:    taken = true ─ heavy barrier ─ wait while writing            leave:  taken = false
 //! ```
 //!
 //! # Goal
@@ -22,9 +23,18 @@
 //! the task or processor, before it is published or after it was taken.
 //!
 //! # The lock
-//! It is the writer's own: nobody else takes it but the closer, once a generation, and the monitor, for the moment in
-//! which it writes that a processor was taken from the writer. So it costs one exchange and is never waited for in
-//! between. Rejected: Go's flag and two buffers. There a thief writes into his own buffer and the reader works out what
+//! It is the owner's, who writes at each event; nobody else takes it but the closer, once a generation, and the monitor, for
+//! the moment in which it writes that a processor was taken from the owner. So it is biased: the owner stores a flag and
+//! reads another, and the others pay. An exchange, behind the stores of a system call, was a fifth of what an event cost.
+//!
+//! Owner: (W1) `writing = true`; (W2) barrier; (W3) read `taken`: if it is, step back and wait.
+//! Others: (O1) `taken = true`, if it is not; (O2) heavy barrier; (O3) wait while `writing`.
+//! As in `blocking::handoff`, either O3 sees W1 or W3 sees O1; O2 is `membarrier(2)`, and where that is refused `FENCE`
+//! stands in `taken` for ever, so that the owner runs a fence at W2 and reads again. W3 acquires what the others wrote
+//! (Release where they leave), O3 what the owner wrote.
+//! A sheet that all threads write which are no workers has no owner, and is an ordinary lock.
+//!
+//! Rejected: Go's flag and two buffers. There a thief writes into his own buffer and the reader works out what
 //! became of the victim; here the victim was *running* as far as the trace knows, so somebody must write for it.
 
 #![cfg_attr(
@@ -36,10 +46,14 @@
 )]
 
 use crate::primitive::UnsafeCell;
-use crate::primitive::atomic::{Acquire, AtomicBool, AtomicU64, Ordering, Relaxed, Release};
+#[cfg(not(bast_loom))]
+use crate::primitive::atomic::compiler_fence;
+use crate::primitive::atomic::{
+    Acquire, AtomicBool, AtomicU32, AtomicU64, Ordering, Relaxed, Release, SeqCst, fence,
+};
 use crate::primitive::{spin_loop, yield_now};
 
-/// Looks at a taken lock before the thread lets others run: its holder may have been put aside by the kernel.
+/// Looks at a sheet that another uses before the thread lets others run: that one may have been put aside by the kernel.
 const SPINS: u32 = 64;
 
 // Planted bugs, off unless the build asks for one: the model must find each of them. Two more are below.
@@ -85,10 +99,18 @@ impl Gate {
     }
 }
 
+/// Another than the owner is at the sheet, or about to be.
+const TAKEN: u32 = 1;
+/// The owner runs a fence of its own.
+const FENCE: u32 = 2;
+
 /// What one thread writes, and the lock around it.
 #[derive(Debug)]
 pub struct Sheet<T> {
-    taken: AtomicBool,
+    /// The owner is at it, or about to be.
+    writing: AtomicBool,
+    taken: AtomicU32,
+    owned: bool,
     inner: UnsafeCell<Page<T>>,
 }
 
@@ -105,19 +127,33 @@ unsafe impl<T: Send> Send for Sheet<T> {}
 unsafe impl<T: Send> Sync for Sheet<T> {}
 
 impl<T> Sheet<T> {
-    /// A blank one.
-    pub fn new(content: T) -> Sheet<T> {
+    /// A blank one with an owner. `fences`: the others' heavy barrier does not reach him.
+    pub fn owned(content: T, fences: bool) -> Sheet<T> {
+        Sheet::blank(content, true, if fences { FENCE } else { 0 })
+    }
+
+    /// A blank one that anybody writes.
+    pub fn shared(content: T) -> Sheet<T> {
+        Sheet::blank(content, false, 0)
+    }
+
+    fn blank(content: T, owned: bool, taken: u32) -> Sheet<T> {
         let generation = 0;
         Sheet {
-            taken: AtomicBool::new(false),
+            writing: AtomicBool::new(false),
+            taken: AtomicU32::new(taken),
+            owned,
             inner: UnsafeCell::new(Page { generation, content }),
         }
     }
 
     /// Writes in the generation of the moment, which `body` is told; `turn` hands over what there is of another, whose
     /// number it is told. None: there is no generation.
+    ///
+    /// # Safety
+    /// The sheet has an owner, who is the calling thread, and is not writing it already.
     #[inline]
-    pub fn write<R>(
+    pub unsafe fn write_own<R>(
         &self,
         gate: &Gate,
         turn: impl FnOnce(&mut T, u64, u64),
@@ -125,27 +161,44 @@ impl<T> Sheet<T> {
     ) -> Option<R> {
         #[cfg(bast_plant = "gate_read_early")]
         let generation = gate.now();
-        self.with(|page| {
-            #[cfg(not(bast_plant = "gate_read_early"))]
-            let generation = gate.now();
-            if generation == 0 {
-                return None; // what is left on the page is the closer's to take
-            }
-            if page.generation != generation {
-                turn(&mut page.content, page.generation, generation);
-                page.generation = generation;
-            }
-            Some(body(&mut page.content, generation))
-        })
+        debug_assert!(self.owned && (cfg!(bast_loom) || !self.writing.load(Relaxed)));
+        self.writing.store(true, Relaxed); // W1
+        #[cfg(not(bast_loom))]
+        compiler_fence(SeqCst); // W2; pairs with O2
+        let taken = self.taken.load(Acquire); // W3, or that of `step_back`; pairs with the others' leaving
+        if taken != 0 {
+            self.step_back();
+        }
+        #[cfg(not(bast_plant = "gate_read_early"))]
+        let generation = gate.now();
+        // SAFETY: validity: our own cell. aliasing: ours, who own it, until the store below: the others wait.
+        let result = self
+            .inner
+            .with_mut(|page| unsafe { &mut *page }.write(generation, turn, body));
+        self.writing.store(false, UNLOCK); // Release: pairs with O3
+        result
+    }
+
+    /// As [`Sheet::write_own`], by anybody who is not writing it already.
+    pub fn write<R>(
+        &self,
+        gate: &Gate,
+        heavy_barrier: impl FnOnce(),
+        turn: impl FnOnce(&mut T, u64, u64),
+        body: impl FnOnce(&mut T, u64) -> R,
+    ) -> Option<R> {
+        self.with(heavy_barrier, |page| page.write(gate.now(), turn, body))
     }
 
     /// By the closer, after it has changed the gate to `next`: hands over what there still is of `closed`.
-    pub fn close(&self, closed: u64, next: u64, turn: impl FnOnce(&mut T, u64, u64)) {
-        #[cfg(bast_plant = "gate_no_wait")]
-        if self.taken.load(Acquire) {
-            return;
-        }
-        self.with(|page| {
+    pub fn close(
+        &self,
+        closed: u64,
+        next: u64,
+        heavy_barrier: impl FnOnce(),
+        turn: impl FnOnce(&mut T, u64, u64),
+    ) {
+        self.with(heavy_barrier, |page| {
             if page.generation == closed {
                 turn(&mut page.content, closed, next);
                 page.generation = next;
@@ -154,37 +207,72 @@ impl<T> Sheet<T> {
     }
 
     /// The generation of the page. For whoever waits for the writer to have seen one.
-    pub fn generation(&self) -> u64 {
-        self.with(|page| page.generation)
+    pub fn generation(&self, heavy_barrier: impl FnOnce()) -> u64 {
+        self.with(heavy_barrier, |page| page.generation)
     }
 
-    #[inline]
-    fn with<R>(&self, body: impl FnOnce(&mut Page<T>) -> R) -> R {
-        if !self.try_take() {
-            self.wait();
+    /// The owner has found that it is taken, or that it has to run a fence.
+    #[cold]
+    fn step_back(&self) {
+        loop {
+            #[cfg(not(bast_plant = "gate_no_fence"))]
+            fence(SeqCst); // W2; pairs with O2
+            if self.taken.load(Acquire) & TAKEN == 0 {
+                return; // W3
+            }
+            self.writing.store(false, Release); // pairs with O3
+            wait_until(|| self.taken.load(Relaxed) & TAKEN == 0);
+            self.writing.store(true, Relaxed); // W1
         }
-        // SAFETY: validity: our own cell. aliasing: under the lock, which is ours until the store below.
+    }
+
+    /// For others than the owner.
+    fn with<R>(&self, heavy_barrier: impl FnOnce(), body: impl FnOnce(&mut Page<T>) -> R) -> R {
+        wait_until(|| {
+            // Acquire: pairs with whoever left before.
+            self.taken.fetch_or(TAKEN, Acquire) & TAKEN == 0 // O1
+        });
+        if self.owned {
+            heavy_barrier(); // O2; pairs with W2
+            #[cfg(not(bast_plant = "gate_no_wait"))]
+            wait_until(|| !self.writing.load(Acquire)); // O3; Acquire: pairs with the owner's unlock
+        }
+        // SAFETY: validity: our own cell. aliasing: nobody else has taken it, and the owner waits, until the line below.
         let result = self.inner.with_mut(|page| body(unsafe { &mut *page }));
-        self.taken.store(false, UNLOCK); // Release: pairs with the exchange above
+        self.taken.fetch_and(!TAKEN, UNLOCK); // Release: pairs with O1 and W3
         result
     }
+}
 
-    #[inline(always)]
-    fn try_take(&self) -> bool {
-        // Acquire: pairs with the unlock of whoever wrote before.
-        self.taken.compare_exchange(false, true, Acquire, Relaxed).is_ok()
+impl<T> Page<T> {
+    #[inline]
+    fn write<R>(
+        &mut self,
+        generation: u64,
+        turn: impl FnOnce(&mut T, u64, u64),
+        body: impl FnOnce(&mut T, u64) -> R,
+    ) -> Option<R> {
+        if generation == 0 {
+            return None; // what is left on the page is the closer's to take
+        }
+        if self.generation != generation {
+            turn(&mut self.content, self.generation, generation);
+            self.generation = generation;
+        }
+        Some(body(&mut self.content, generation))
     }
+}
 
-    #[cold]
-    fn wait(&self) {
-        let mut spins = 0;
-        while !self.try_take() {
-            spins += 1;
-            if spins < SPINS {
-                spin_loop();
-            } else {
-                yield_now();
-            }
+/// Most often at once.
+#[inline]
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let mut looks = 0;
+    while !done() {
+        looks += 1;
+        if looks < SPINS {
+            spin_loop();
+        } else {
+            yield_now();
         }
     }
 }

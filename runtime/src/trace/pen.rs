@@ -22,6 +22,7 @@ use super::session::{self, GATE};
 use super::tables::{self, Cache};
 use super::walk::Walk;
 use crate::sys::lock::{Lock, Rank};
+use crate::sys::membarrier;
 use crate::time::clock;
 use std::panic::Location;
 
@@ -99,9 +100,54 @@ pub(super) struct Own {
 }
 
 impl Pen {
-    /// For a thread with this number.
-    pub(crate) fn new(thread: u64) -> Pen {
-        Pen(Sheet::new(Ink {
+    /// For a worker whose thread has this number.
+    pub(super) fn of_worker(thread: u64) -> Pen {
+        Pen(Sheet::owned(Ink::new(thread), !membarrier::reaches_all()))
+    }
+
+    /// For threads that are no workers, which are shown as one with this number.
+    pub(super) fn of_all(thread: u64) -> Pen {
+        Pen(Sheet::shared(Ink::new(thread)))
+    }
+
+    /// Writes events in the generation of the moment, if there is one.
+    ///
+    /// # Safety
+    /// The pen is that of the worker that the calling thread is, and `body` writes with no pen.
+    pub(crate) unsafe fn write_own<R>(&self, body: impl FnOnce(&mut Ink) -> R) -> Option<R> {
+        // SAFETY: as our caller says.
+        unsafe { self.0.write_own(&GATE, Ink::turn, |ink, _| ink.write(body)) }
+    }
+
+    /// As [`Pen::write_own`], by another thread, or for all. `body` does not write with this pen.
+    pub(crate) fn write<R>(&self, body: impl FnOnce(&mut Ink) -> R) -> Option<R> {
+        self.0
+            .write(&GATE, membarrier::heavy, Ink::turn, |ink, _| ink.write(body))
+    }
+
+    /// By the closer, who ends all that the reader knows of: `strip` writes it.
+    pub(super) fn end(&self, closed: u64, strip: impl FnOnce(&mut Ink)) {
+        self.0.close(closed, 0, membarrier::heavy, |ink, from, to| {
+            ink.look_at_clock();
+            strip(ink);
+            ink.turn(from, to);
+        });
+    }
+
+    /// By the closer.
+    pub(super) fn close(&self, closed: u64, next: u64) {
+        self.0.close(closed, next, membarrier::heavy, Ink::turn);
+    }
+
+    /// Has the thread written since the trace began?
+    pub(super) fn generation(&self) -> u64 {
+        self.0.generation(membarrier::heavy)
+    }
+}
+
+impl Ink {
+    fn new(thread: u64) -> Ink {
+        Ink {
             thread,
             generation: 0,
             now: 0,
@@ -114,42 +160,19 @@ impl Pen {
             fresh: true,
             cache: Cache::new(),
             walk: Walk::default(),
-        }))
+        }
     }
 
-    /// Writes events in the generation of the moment, if there is one.
-    pub(crate) fn write<R>(&self, body: impl FnOnce(&mut Ink) -> R) -> Option<R> {
-        self.0.write(&GATE, Ink::turn, |ink, _| {
-            ink.look_at_clock();
-            let result = body(ink);
-            ink.heap_if_due();
-            ink.fresh = false;
-            ink.walk.forget();
-            result
-        })
+    #[inline]
+    fn write<R>(&mut self, body: impl FnOnce(&mut Ink) -> R) -> R {
+        self.look_at_clock();
+        let result = body(self);
+        self.heap_if_due();
+        self.fresh = false;
+        self.walk.forget();
+        result
     }
 
-    /// By the closer, who ends all that the reader knows of: `strip` writes it.
-    pub(super) fn end(&self, closed: u64, strip: impl FnOnce(&mut Ink)) {
-        self.0.close(closed, 0, |ink, from, to| {
-            ink.look_at_clock();
-            strip(ink);
-            ink.turn(from, to);
-        });
-    }
-
-    /// By the closer.
-    pub(super) fn close(&self, closed: u64, next: u64) {
-        self.0.close(closed, next, Ink::turn);
-    }
-
-    /// Has the thread written since the trace began?
-    pub(super) fn generation(&self) -> u64 {
-        self.0.generation()
-    }
-}
-
-impl Ink {
     fn look_at_clock(&mut self) {
         self.now = clock::now() / UNIT_NANOS;
     }

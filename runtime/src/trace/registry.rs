@@ -93,7 +93,7 @@ pub(super) fn tables() -> Vec<&'static [Record; TABLE_LEN]> {
 
 /// The pen of a new worker.
 pub(crate) fn add_pen() -> Arc<Pen> {
-    let pen = Arc::new(Pen::new(crate::sys::thread::own_number()));
+    let pen = Arc::new(Pen::of_worker(crate::sys::thread::own_number()));
     let mut pens = PENS.lock();
     if !super::session::is_busy() {
         pens.retain(in_use); // else the closer does it: it has yet to take what they wrote
@@ -126,7 +126,7 @@ pub(super) fn pens() -> Vec<Arc<Pen>> {
 /// See [`Outside`].
 pub(super) fn outside() -> &'static Outside {
     OUTSIDE.get_or_init(|| Outside {
-        pen: Arc::new(Pen::new(u64::from(std::process::id()))),
+        pen: Arc::new(Pen::of_all(u64::from(std::process::id()))),
         processor: add_processor(),
     })
 }
