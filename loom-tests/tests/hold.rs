@@ -5,7 +5,7 @@
 //! `processor` stands for the processor's data, which one side at a time may touch; loom checks it.
 #![cfg(bast_loom)]
 
-use bast::protocol::handoff::{Marking, Settled, full_barrier};
+use bast::protocol::handoff::{Marking, Settled};
 use bast::protocol::hold::{FREE, HELD, Hold};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
