@@ -75,7 +75,7 @@ const FENCE: u32 = 32;
 /// What an answer leaves standing.
 const STANDING: u32 = CLOSE | FENCE;
 
-// Planted bugs, off unless the build asks for one: the model must find each of them. Two more are below.
+// Planted bugs, off unless the build asks for one: the model must find each of them. More are below.
 const EXIT: Ordering = if cfg!(bast_plant = "handoff_exit_relaxed") {
     Relaxed
 } else {

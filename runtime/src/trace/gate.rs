@@ -56,7 +56,7 @@ use crate::primitive::{spin_loop, yield_now};
 /// Looks at a sheet that another uses before the thread lets others run: that one may have been put aside by the kernel.
 const SPINS: u32 = 64;
 
-// Planted bugs, off unless the build asks for one: the model must find each of them. Two more are below.
+// Planted bugs, off unless the build asks for one: the model must find each of them. More are below.
 const UNLOCK: Ordering = if cfg!(bast_plant = "gate_unlock_relaxed") {
     Relaxed
 } else {
