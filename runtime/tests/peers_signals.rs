@@ -9,16 +9,14 @@
 mod util;
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 use std::sync::{Arc, Once};
 use std::time::Duration;
-use util::{Gate, is_emulated, is_instrumented, on_each};
+use util::{Gate, is_emulated, on_each};
 
 /// Handled with SIGUSR1, and how many of them found a stack that is not aligned.
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 static MISALIGNED: AtomicU64 = AtomicU64::new(0);
-/// Where the handler of SIGUSR2 found its stack.
-static ALTERNATE: AtomicUsize = AtomicUsize::new(0);
 
 #[repr(align(16))]
 struct Aligned([u8; 512]);
@@ -32,27 +30,10 @@ extern "C" fn on_this_stack(_: libc::c_int) {
     HANDLED.fetch_add(1, Relaxed);
 }
 
-extern "C" fn on_the_alternate_stack(_: libc::c_int) {
-    let local = 0_u8;
-    ALTERNATE.store(std::ptr::from_ref(black_box(&local)) as usize, Relaxed);
-}
-
-fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int), flags: libc::c_int) {
-    // SAFETY: validity: all-zero is an empty set, no flags and the default action.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = handler as usize;
-    action.sa_flags = flags;
-    // SAFETY: validity: a whole action whose handler touches its own stack and atomics. aliasing: it is read.
-    let result = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
-    assert_eq!(result, 0, "sigaction: {}", std::io::Error::last_os_error());
-}
-
 fn install() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        handle(libc::SIGUSR1, on_this_stack, 0); // without SA_RESTART: every call of the kernel may say EINTR
-        handle(libc::SIGUSR2, on_the_alternate_stack, libc::SA_ONSTACK);
-    });
+    // Without SA_RESTART: every call of the kernel may say EINTR.
+    ONCE.call_once(|| util::handle(libc::SIGUSR1, on_this_stack, 0));
 }
 
 /// Tasks repeat `work` for each number of processors until so many signals have been handled meanwhile.
@@ -154,45 +135,5 @@ fn no_wait_ends_early_by_a_signal() {
         let opener = bast::spawn(move || opens.open());
         gate.wait();
         opener.join().unwrap();
-    });
-}
-
-/// A peer switched in its handler with the stack pointer next to the guard page. A handler that wants the alternate
-/// stack gets it however deep the task is.
-#[test]
-fn a_handler_on_the_alternate_stack_of_a_task_that_is_at_the_end_of_its_own() {
-    /// Goes down to `depth` bytes below `start`, raises the signal there, and gives the lowest address.
-    #[inline(never)]
-    fn descend(start: usize, depth: usize) -> usize {
-        let space = black_box([0_u8; 256]);
-        let here = std::ptr::from_ref(&space) as usize;
-        let lowest = if start - here < depth {
-            descend(start, depth)
-        } else {
-            // SAFETY: validity: a signal whose handler only stores an address.
-            unsafe { libc::raise(libc::SIGUSR2) };
-            here
-        };
-        black_box(&space);
-        lowest
-    }
-    if is_emulated() || is_instrumented() {
-        return; // their frames have other sizes
-    }
-    install();
-    on_each(|| {
-        let task = bast::task::Builder::new().stack_size(64 << 10).spawn(|| {
-            let local = 0_u8;
-            let start = std::ptr::from_ref(black_box(&local)) as usize;
-            // A signal frame alone, with the registers of AVX-512, would not fit into what is left.
-            (start, descend(start, 58 << 10))
-        });
-        let (start, lowest) = task.unwrap().join().unwrap();
-        let handler = ALTERNATE.load(Relaxed);
-        assert!(handler != 0, "the handler did not run");
-        assert!(
-            !(lowest - (8 << 10)..start).contains(&handler),
-            "the handler ran on the task's stack"
-        );
     });
 }

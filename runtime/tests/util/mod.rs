@@ -274,3 +274,15 @@ pub(crate) fn send_to_all(signal: libc::c_int, over: &AtomicBool) {
         std::thread::sleep(Duration::from_micros(300));
     }
 }
+
+/// Handles a signal with `handler`, which only touches its own stack and atomics.
+#[cfg(target_os = "linux")]
+pub(crate) fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int), flags: libc::c_int) {
+    // SAFETY: validity: all-zero is an empty set, no flags and the default action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as usize;
+    action.sa_flags = flags;
+    // SAFETY: validity: a whole action, whose handler may interrupt anything. aliasing: it is read.
+    let result = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(result, 0, "sigaction: {}", std::io::Error::last_os_error());
+}
