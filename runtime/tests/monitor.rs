@@ -68,6 +68,44 @@ fn beside_a_lone_computation_the_monitor_looks_seldom() {
     });
 }
 
+/// Timers that workers wait for do not concern it, however many there are, also beside computations that have lost their
+/// processors.
+#[test]
+fn it_does_not_look_at_every_timer() {
+    let runtime = start_with(2);
+    let _watchdog = Watchdog::start("timers", Some(runtime.handle()));
+    runtime.run(|| {
+        let over = Arc::new(AtomicBool::new(false));
+        let hogs: Vec<_> = (0..2)
+            .map(|_| {
+                let over = over.clone();
+                bast::spawn(move || {
+                    while !over.load(Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                })
+            })
+            .collect();
+        bast::time::sleep(Duration::from_millis(50)); // they have lost their processors
+        let looks = runtime.metrics().monitor_looks;
+        let tickers: Vec<_> = (0..50)
+            .map(|ticker| {
+                bast::spawn(move || {
+                    bast::time::sleep(Duration::from_micros(200 * ticker)); // no two at once
+                    for _ in 0..50 {
+                        bast::time::sleep(Duration::from_millis(10));
+                    }
+                })
+            })
+            .collect();
+        tickers.into_iter().for_each(|ticker| ticker.join().unwrap());
+        let looks = runtime.metrics().monitor_looks - looks;
+        over.store(true, Relaxed);
+        hogs.into_iter().for_each(|hog| hog.join().unwrap());
+        assert!(looks <= 50 * 50 / 2, "{looks} looks at 2500 timers");
+    });
+}
+
 /// In the long rest beside it everything still comes: work from outside, from its own calls, from the clock.
 #[test]
 fn the_long_rest_ends_when_something_happens() {

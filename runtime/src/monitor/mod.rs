@@ -44,10 +44,8 @@ const LATE_POLL_NANOS: u64 = 10_000_000;
 const SCAVENGES_NANOS: u64 = 3_000_000_000;
 /// Rest between two looks at an idle runtime whose timers and sockets nobody watches.
 const UNWATCHED_NANOS: u64 = 1_000_000;
-/// Below this a sleep is to end on time.
-const PUNCTUAL_NANOS: u64 = 200_000;
-/// How late such a sleep may end.
-const PUNCTUAL_SLACK_NANOS: u64 = 1_000;
+/// Instead of a long rest, where something has happened just before it.
+const DISTURBED_NANOS: u64 = 200_000;
 /// Stack of the monitor's thread.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -236,13 +234,7 @@ impl<'a> Watch<'a> {
             .parker
             .get()
             .expect("set before the first look");
-        if nanos > PUNCTUAL_NANOS {
-            return parker.sleep_for(Duration::from_nanos(nanos));
-        }
-        let before = thread::set_timer_slack(PUNCTUAL_SLACK_NANOS);
-        let woken = parker.sleep_for(Duration::from_nanos(nanos));
-        thread::set_timer_slack(before);
-        woken
+        thread::punctually(nanos, || parker.sleep_for(Duration::from_nanos(nanos)))
     }
 
     /// Rests for longer, but until somebody takes a processor, work comes from outside, or a worker whose task is in user
@@ -281,7 +273,7 @@ impl<'a> Watch<'a> {
         let woken = if quiet {
             self.sleep(nanos)
         } else {
-            self.sleep(PUNCTUAL_NANOS);
+            self.sleep(DISTURBED_NANOS);
             false
         };
         monitor.dozing.store(false, Relaxed);
@@ -344,7 +336,7 @@ impl<'a> Watch<'a> {
         let mut sight = Sight {
             all_idle,
             still: true,
-            due_in: shared.first_timer().saturating_sub(now),
+            due_in: u64::MAX,
             ..Sight::default()
         };
         for (processor, seen) in shared.processors.iter().zip(&mut self.seen) {

@@ -171,6 +171,10 @@ pub(super) fn look(
         sight.still = false;
         let ran = ran(*seen, facts).unwrap_or(now.saturating_sub(seen.since));
         sight.due_in = sight.due_in.min(facts.slice_nanos.saturating_sub(ran));
+    } else if let Some(due_in) = processor.timers.next_due().checked_sub(now) {
+        // Then somebody wants it. Where rounds begin the holder looks after its timers itself, and those of idle
+        // processors have who waits in the poller.
+        sight.due_in = sight.due_in.min(due_in);
     }
     match verdict {
         Verdict::Leave => {}

@@ -4,6 +4,7 @@
 use super::idle_poller::{self, WaitUntil};
 use super::shared::Shared;
 use crate::primitive::atomic::{AtomicU64, Relaxed};
+use crate::sys::thread;
 use crate::task::header::TaskRef;
 use crate::task::state::Unpark;
 use crate::time::clock::{self, NEVER};
@@ -69,7 +70,8 @@ impl Reactor {
             .wait_until
             .begin(|| owner.idle.counts().1, || owner.first_timer());
         let timeout = (until != NEVER).then(|| clock::until(until));
-        let result = self.poller.try_wait(timeout, ready);
+        let nanos = timeout.map_or(NEVER, |timeout| timeout.as_nanos() as u64);
+        let result = thread::punctually(nanos, || self.poller.try_wait(timeout, ready));
         self.wait_until.end();
         self.last_poll.store(clock::now(), Relaxed);
         finish(owner, result, ready, woken);

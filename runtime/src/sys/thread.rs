@@ -140,10 +140,26 @@ pub(crate) fn has_cpu(_thread: ThreadId) -> Option<bool> {
     None
 }
 
-/// How late the kernel may end a sleep of the calling thread, in nanoseconds; gives what held before. Threads inherit it,
-/// so whoever starts some puts it back first. See `PR_SET_TIMERSLACK(2const)`.
+/// Of a sleep as long as this the 50 us by which the kernel may end it late by default are half a percent.
+const PUNCTUAL_NANOS: u64 = 10_000_000;
+/// How late it may end a shorter one.
+const PUNCTUAL_SLACK_NANOS: u64 = 1_000;
+
+/// Runs `sleep`, in which the calling thread sleeps for `nanos`, and has a short one end on time.
+pub(crate) fn punctually<R>(nanos: u64, sleep: impl FnOnce() -> R) -> R {
+    if nanos > PUNCTUAL_NANOS {
+        return sleep();
+    }
+    let before = set_timer_slack(PUNCTUAL_SLACK_NANOS);
+    let result = sleep();
+    set_timer_slack(before); // threads inherit it, and the task may start some
+    result
+}
+
+/// How late the kernel may end a sleep of the calling thread, in nanoseconds; gives what held before. See
+/// `PR_SET_TIMERSLACK(2const)`.
 #[cfg(target_os = "linux")]
-pub(crate) fn set_timer_slack(nanos: u64) -> u64 {
+fn set_timer_slack(nanos: u64) -> u64 {
     // SAFETY: validity: integers only; it cannot fail. aliasing: none.
     let before = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) };
     // SAFETY: as above.
@@ -153,7 +169,7 @@ pub(crate) fn set_timer_slack(nanos: u64) -> u64 {
 
 /// Not to be had here.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn set_timer_slack(_nanos: u64) -> u64 {
+fn set_timer_slack(_nanos: u64) -> u64 {
     0
 }
 
