@@ -17,6 +17,8 @@ pub mod idle_poller;
 pub mod join_word;
 #[path = "sched/local_queue.rs"]
 pub mod local_queue;
+#[path = "sync/lock_word.rs"]
+pub mod lock_word;
 #[path = "profile/ring.rs"]
 pub mod sample_ring;
 #[path = "task/scope_count.rs"]

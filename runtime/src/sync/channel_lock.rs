@@ -1,43 +1,39 @@
 //! The lock of a channel: held for a few instructions, by calls that come from tasks and plain threads at once. Not a
 //! guard but two calls, because a `select!` holds the locks of channels of several types in one array.
 //!
-//! ```text
-//!   FREE ── lock ──► HELD ── somebody sleeps ──► CONTENDED
-//!     ▲               │                              │
-//!     └─── unlock ────┴────── unlock, wake one ──────┘
-//! ```
-//! A thread that finds it held looks again a few times, far apart (`backoff`), and then sleeps on a futex (elsewhere than on Linux it gives up
-//! the CPU): its holder may have been put aside by the kernel.
+//! A thread that finds it held looks again a few times, far apart (`backoff`), and then sleeps on a futex (elsewhere than on Linux
+//! it gives up the CPU): its holder may have been put aside by the kernel. How that goes is in `lock_word`.
 //!
 //! Lock order: nothing of the runtime is held when a channel's lock is taken, and nothing else is taken under it, but
 //! for other channels' locks at higher addresses (`select`). Debug builds check the former.
 //!
-//! Memory ordering: Acquire and Release on the word, as for any lock.
+//! It is not freed while anybody gives it back: who calls has an end of the channel.
 
 #[cfg(not(bast_loom))]
 pub(crate) use imp::RawLock;
+#[cfg(all(test, not(bast_loom)))]
+pub(crate) use imp::{sleep_while, wake_one};
 #[cfg(bast_loom)]
 pub(crate) use model::RawLock;
 
 #[cfg(not(bast_loom))]
 mod imp {
     use super::super::backoff::Backoff;
-    use crate::primitive::atomic::{Acquire, AtomicU32, Relaxed, Release};
+    use super::super::lock_word::LockWord;
+    use crate::primitive::atomic::AtomicU32;
+    use crate::sys::membarrier;
 
-    const FREE: u32 = 0;
-    const HELD: u32 = 1;
-    /// Held, and somebody sleeps until it is not.
-    const CONTENDED: u32 = 2;
     /// How often one looks before one sleeps: longer than any hold that the kernel does not interrupt.
     const LOOKS: u32 = 8;
 
     /// See the module.
     #[derive(Debug)]
-    pub(crate) struct RawLock(AtomicU32);
+    pub(crate) struct RawLock(LockWord);
 
     impl RawLock {
-        pub(crate) const fn new() -> RawLock {
-            RawLock(AtomicU32::new(FREE))
+        pub(crate) fn new() -> RawLock {
+            membarrier::register(); // channels may be older than the first runtime
+            RawLock(LockWord::new(!membarrier::reaches_all()))
         }
 
         /// Where it is: what a `select!` orders locks by.
@@ -54,7 +50,7 @@ mod imp {
                 0,
                 "bast: a channel's lock comes before all others"
             );
-            if self.0.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
+            if !self.0.try_lock() {
                 self.lock_slowly();
             }
         }
@@ -64,32 +60,32 @@ mod imp {
             let mut backoff = Backoff::new();
             for _ in 0..LOOKS {
                 backoff.wait();
-                match self.0.load(Relaxed) {
-                    FREE if self.0.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok() => return,
-                    CONTENDED => break,
-                    _ => {}
+                if self.0.is_free() && self.0.try_lock() {
+                    return;
                 }
             }
-            // Whoever has slept takes it as CONTENDED: there may be others asleep that nobody counts.
-            while self.0.swap(CONTENDED, Acquire) != FREE {
-                sleep_while(&self.0, CONTENDED);
+            if cfg!(any(target_os = "linux", target_os = "android")) {
+                self.0.lock_asleep(membarrier::heavy, sleep_while);
+                return;
+            }
+            while !self.0.try_lock() {
+                crate::primitive::yield_now();
             }
         }
 
         /// Gives the lock back.
         ///
         /// # Safety
-        /// The caller has it.
+        /// The caller has it, and knows that the channel is not freed before this returns.
         #[inline]
         pub(crate) unsafe fn unlock(&self) {
-            if self.0.swap(FREE, Release) == CONTENDED {
-                wake_one(&self.0);
-            }
+            // SAFETY: as our caller says.
+            unsafe { self.0.unlock(wake_one) };
         }
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn sleep_while(word: &AtomicU32, value: u32) {
+    pub(crate) fn sleep_while(word: &AtomicU32, value: u32) {
         let no_limit = std::ptr::null::<libc::timespec>();
         // SAFETY: validity: the word is there, and the kernel only compares it. aliasing: atomic.
         unsafe {
@@ -105,9 +101,8 @@ mod imp {
 
     #[cold]
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn wake_one(word: &AtomicU32) {
-        // SAFETY: validity: the kernel takes the word's address as a key. aliasing: it does not touch it. The word may be
-        // gone by now, and then another word's sleeper wakes for no reason, which all of them bear.
+    pub(crate) fn wake_one(word: &AtomicU32) {
+        // SAFETY: validity: the kernel takes the word's address as a key. aliasing: it does not touch it.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
@@ -119,12 +114,12 @@ mod imp {
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn sleep_while(_: &AtomicU32, _: u32) {
+    pub(crate) fn sleep_while(_: &AtomicU32, _: u32) {
         crate::primitive::yield_now();
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn wake_one(_: &AtomicU32) {}
+    pub(crate) fn wake_one(_: &AtomicU32) {}
 }
 
 /// Loom's mutex, whose guard lies here while it is held.

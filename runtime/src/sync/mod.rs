@@ -42,6 +42,8 @@ mod barrier;
 pub(crate) mod block_on;
 mod condvar;
 mod error;
+#[cfg(not(bast_loom))]
+mod lock_word;
 mod mutex;
 mod notify;
 mod once;

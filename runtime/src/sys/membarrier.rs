@@ -1,4 +1,4 @@
-//! The asymmetric barrier behind `blocking::handoff` and `trace::gate`: cheap on the side that runs often, dear on the side that runs seldom.
+//! The asymmetric barrier behind `blocking::handoff`, `trace::gate` and `sync::lock_word`: cheap on the side that runs often, dear on the side that runs seldom.
 
 use crate::primitive::atomic::{AtomicU8, Relaxed, SeqCst, fence};
 
