@@ -121,13 +121,20 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// What stands before the payload in a file.
+    pub(super) fn header(&self) -> Vec<u8> {
+        let mut header = Vec::with_capacity(EVENT_MAX);
+        header.push(kind::BATCH);
+        number(&mut header, self.generation);
+        number(&mut header, self.thread);
+        number(&mut header, self.base);
+        number(&mut header, self.payload.len() as u64);
+        header
+    }
+
     /// Appends it as it stands in a file.
     pub(super) fn append_to(&self, to: &mut Vec<u8>) {
-        to.push(kind::BATCH);
-        number(to, self.generation);
-        number(to, self.thread);
-        number(to, self.base);
-        number(to, self.payload.len() as u64);
+        to.extend(self.header());
         to.extend_from_slice(&self.payload);
     }
 }

@@ -1,6 +1,7 @@
 //! The flight recorder: a trace that is always on and kept in memory, of which the last seconds can be had when something
 //! has gone wrong.
 
+use super::generation::Generation;
 use super::outbox::Sink;
 use super::{session, user};
 use crate::blocking;
@@ -28,17 +29,18 @@ struct Ring {
 #[derive(Debug, Default)]
 struct Kept {
     /// When each ended, and its bytes.
-    generations: VecDeque<(u64, Arc<Vec<u8>>)>,
+    generations: VecDeque<(u64, Arc<Generation>)>,
     bytes: usize,
 }
 
 impl Sink for Ring {
-    fn take(&self, bytes: Vec<u8>) {
+    fn take(&self, generation: Generation) {
         let now = clock::now();
         let age = u64::try_from(self.age.as_nanos()).unwrap_or(u64::MAX);
+        let mut all_gone = Vec::new();
         let mut kept = self.kept.lock();
-        kept.bytes += bytes.len();
-        kept.generations.push_back((now, Arc::new(bytes)));
+        kept.bytes += generation.len();
+        kept.generations.push_back((now, Arc::new(generation)));
         while kept.generations.len() > 1 {
             // The first may go if what comes after it spans the age, or is too much.
             let (ended, _) = kept.generations[0];
@@ -47,7 +49,10 @@ impl Sink for Ring {
             }
             let (_, gone) = kept.generations.pop_front().expect("more than one");
             kept.bytes -= gone.len();
+            all_gone.push(gone);
         }
+        drop(kept);
+        drop(all_gone); // which takes another lock
     }
 
     fn has_room(&self) -> bool {
@@ -229,14 +234,14 @@ impl Inner {
             let kept = self.ring.kept.lock();
             kept.generations
                 .iter()
-                .map(|(_, bytes)| Arc::clone(bytes))
+                .map(|(_, generation)| Arc::clone(generation))
                 .collect()
         };
         let header = session::header();
         writer.write_all(&header)?;
         let mut bytes = header.len();
         for generation in kept {
-            writer.write_all(&generation)?;
+            generation.write_to(&mut writer)?;
             bytes += generation.len();
         }
         writer.flush()?;

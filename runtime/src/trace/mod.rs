@@ -34,6 +34,7 @@ mod encode;
 mod flight;
 mod found;
 mod gate;
+mod generation;
 mod heap;
 mod marks;
 mod name;

@@ -1,5 +1,6 @@
 //! Where whole generations go: to the thread that writes them, or into the flight recorder's ring.
 
+use super::generation::Generation;
 use crate::primitive::atomic::{Acquire, AtomicBool, AtomicU64, Relaxed, Release};
 use crate::sys::event::Event;
 use crate::sys::lock::{Lock, Rank};
@@ -13,7 +14,7 @@ pub(super) const OUTBOX_BYTES: usize = 64 << 20;
 /// Takes generations from the closer.
 pub(super) trait Sink: Send + Sync {
     /// A whole generation.
-    fn take(&self, bytes: Vec<u8>);
+    fn take(&self, generation: Generation);
     /// Is there room for one more? Else the trace pauses.
     fn has_room(&self) -> bool;
     /// One was not written.
@@ -23,7 +24,7 @@ pub(super) trait Sink: Send + Sync {
 /// Between the closer and the writer's thread.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    waiting: Lock<VecDeque<Vec<u8>>>,
+    waiting: Lock<VecDeque<Generation>>,
     /// Waiting, or being written.
     bytes: AtomicU64,
     bytes_max: u64,
@@ -61,7 +62,7 @@ impl Outbox {
         self.written.store(header.len() as u64, Relaxed);
         loop {
             let next = self.waiting.lock().pop_front();
-            let Some(bytes) = next else {
+            let Some(generation) = next else {
                 // Acquire: whatever was put in before the end is seen.
                 if self.over.load(Acquire) && self.waiting.lock().is_empty() {
                     return result.and_then(|()| writer.flush());
@@ -72,19 +73,19 @@ impl Outbox {
                 continue;
             };
             if result.is_ok() {
-                result = writer.write_all(&bytes).and_then(|()| writer.flush());
-                self.written.fetch_add(bytes.len() as u64, Relaxed);
+                result = generation.write_to(&mut writer).and_then(|()| writer.flush());
+                self.written.fetch_add(generation.len() as u64, Relaxed);
             }
-            self.bytes.fetch_sub(bytes.len() as u64, Relaxed);
+            self.bytes.fetch_sub(generation.len() as u64, Relaxed);
         }
     }
 }
 
 impl Sink for Outbox {
-    fn take(&self, bytes: Vec<u8>) {
+    fn take(&self, generation: Generation) {
         self.generations.fetch_add(1, Relaxed);
-        self.bytes.fetch_add(bytes.len() as u64, Relaxed);
-        self.waiting.lock().push_back(bytes);
+        self.bytes.fetch_add(generation.len() as u64, Relaxed);
+        self.waiting.lock().push_back(generation);
         self.changed.notify();
     }
 

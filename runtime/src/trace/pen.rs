@@ -15,6 +15,7 @@
 
 use super::encode::{BATCH_MAX, Batch, EVENT_MAX, Event, NONE, UNIT_NANOS, kind};
 use super::gate::Sheet;
+use super::generation;
 use super::record::{
     Known, NOBODY, PROC_IDLE, PROC_RUNNING, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING,
 };
@@ -226,7 +227,7 @@ impl Ink {
     #[cold]
     fn begin_batch(&mut self, now: u64) {
         if self.batch.capacity() == 0 {
-            self.batch = session::spare_buffer();
+            self.batch = generation::spare_buffer();
         }
         self.batch_base = now;
         self.last = now;

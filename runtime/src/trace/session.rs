@@ -16,6 +16,7 @@
 
 use super::encode::{Batch, FREQUENCY, HEADER, NONE, UNIT_NANOS, kind, number};
 use super::gate::Gate;
+use super::generation::{self, Generation};
 use super::outbox::Sink;
 use super::pen::{Ink, LATE, Late, Pen, Subject};
 use super::record::{NOBODY, PROC_IDLE, RUNNABLE, Record, WAITING};
@@ -35,11 +36,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A generation lasts so long,
 const GENERATION: Duration = Duration::from_secs(1);
 /// or until it has so many bytes.
-const GENERATION_BYTES: usize = 8 << 20;
+pub(super) const GENERATION_BYTES: usize = 8 << 20;
 /// Beyond so many bytes that the closer has not come for, buffers are thrown away: it does not get to run.
 const QUEUE_BYTES_MAX: usize = 512 << 20;
-/// Buffers kept for reuse.
-const SPARES: usize = 64;
 /// The closer's thread.
 const STACK_BYTES: usize = 512 << 10;
 /// The task in whose name the trace speaks: below it are the numbers of the first runtime's tasks.
@@ -65,7 +64,6 @@ static QUEUE: Lock<Queue> = Lock::new(
     Rank::Trace,
     Queue {
         full: Vec::new(),
-        spare: Vec::new(),
         bytes: 0,
     },
 );
@@ -73,7 +71,6 @@ static OWN_RECORD: Record = Record::new();
 
 struct Queue {
     full: Vec<Batch>,
-    spare: Vec<Vec<u8>>,
     bytes: usize,
 }
 
@@ -85,12 +82,6 @@ pub(super) fn first() -> u64 {
 /// The generation since which records hold.
 pub(super) fn base() -> u64 {
     BASE.load(Relaxed)
-}
-
-/// A buffer to fill.
-pub(super) fn spare_buffer() -> Vec<u8> {
-    let spare = QUEUE.lock().spare.pop();
-    spare.unwrap_or_else(|| Vec::with_capacity(super::encode::BATCH_MAX))
 }
 
 /// A buffer is full, or its generation over.
@@ -228,7 +219,7 @@ impl Closer {
             CLOSED.fetch_add(1, AcqRel);
             EVENT.notify();
             if stop {
-                return;
+                return generation::forget_spare();
             }
         }
     }
@@ -280,7 +271,8 @@ impl Closer {
         NEXT.store(self.generation, Relaxed);
         let pause = !stop && !self.sink.has_room();
         let next = if stop || pause { 0 } else { self.generation };
-        let mut bytes = std::mem::replace(&mut self.opening, sync_batch(self.generation));
+        let mut whole = Generation::default();
+        whole.push(std::mem::replace(&mut self.opening, sync_batch(self.generation)));
         GATE.set(next);
         let began = std::mem::replace(&mut self.since, clock::now());
         if next != 0 {
@@ -294,16 +286,18 @@ impl Closer {
             registry::outside().pen.close(closed, next);
         }
         registry::forget(pens);
-        collect(closed, &mut bytes);
+        collect(closed, &mut whole);
+        let mut bytes = Vec::new();
         tell_rest(closed, &mut bytes);
         let samples = self.samples.as_mut();
         let stacks = samples.map(|samples| samples.append_to(&mut bytes, closed, (began, self.since)));
         tables::append_to(&mut bytes, closed, began / UNIT_NANOS, stacks.unwrap_or_default());
         bytes.push(kind::END_OF_GENERATION);
+        whole.push(bytes);
         if GIVEN_UP.load(Acquire) {
             self.sink.lost();
         } else {
-            self.sink.take(bytes);
+            self.sink.take(whole);
         }
     }
 }
@@ -337,23 +331,15 @@ fn end_all(closed: u64, pens: &[Arc<Pen>]) {
 }
 
 /// Appends the buffers of a generation, those of one thread in their order.
-fn collect(generation: u64, bytes: &mut Vec<u8>) {
+fn collect(generation: u64, whole: &mut Generation) {
     let mut queue = QUEUE.lock();
     let full = std::mem::take(&mut queue.full);
     let (old, new): (Vec<_>, Vec<_>) = full.into_iter().partition(|batch| batch.generation <= generation);
     queue.full = new;
     queue.bytes = queue.full.iter().map(|batch| batch.payload.len()).sum();
     drop(queue);
-    for mut batch in old {
-        if batch.generation == generation {
-            batch.append_to(bytes);
-        }
-        batch.payload.clear();
-        let mut queue = QUEUE.lock();
-        if queue.spare.len() < SPARES {
-            queue.spare.push(batch.payload);
-        }
-    }
+    let of_it = old.into_iter().filter(|batch| batch.generation == generation);
+    of_it.for_each(|batch| whole.push_batch(batch));
 }
 
 /// Statuses of all that nothing happened to in a generation that is closed: so it is now as it was all the time.
