@@ -40,8 +40,9 @@ use std::time::Duration;
 
 /// A poller that nobody asked for so long is late.
 const LATE_POLL_NANOS: u64 = 10_000_000;
-/// So long the monitor of an idle runtime still looks for memory to give back, once a second: more than two rounds.
-const SCAVENGES_NANOS: u64 = 3_000_000_000;
+/// So many rounds, one a second, the monitor of an idle runtime still makes to give memory back: of each task two that began
+/// after the runtime was busy. Not so long: the process may have been stopped for a while.
+const IDLE_SCAVENGES: u64 = 3;
 /// Rest between two looks at an idle runtime whose timers and sockets nobody watches.
 const UNWATCHED_NANOS: u64 = 1_000_000;
 /// Instead of a long rest, where something has happened just before it.
@@ -171,8 +172,8 @@ struct Watch<'a> {
     /// Of each processor.
     seen: Vec<retake::Seen>,
     pace: Pace,
-    /// When anybody held a processor last.
-    busy_at: u64,
+    /// The scavenger's rounds when anybody held a processor last.
+    busy_round: u64,
     /// Scratch, empty between two looks.
     workers: Vec<Arc<Worker>>,
     ready: ReadyList,
@@ -186,7 +187,7 @@ impl<'a> Watch<'a> {
             shared,
             seen: vec![retake::Seen::default(); shared.processors.len()],
             pace: Pace::new(shared.config.slice.as_nanos() as u64),
-            busy_at: clock::now(),
+            busy_round: 0,
             workers: Vec::with_capacity(64),
             ready: ReadyList::with_capacity(256),
             scavenger: scavenge::Scavenger::new(),
@@ -214,7 +215,7 @@ impl<'a> Watch<'a> {
                 sight.due_in = sight.due_in.min(trace.due_in(now));
             }
             if !sight.all_idle {
-                self.busy_at = now;
+                self.busy_round = self.scavenger.rounds();
             }
             woken = match self.pace.next(&sight) {
                 Rest::Short(nanos) => {
@@ -307,7 +308,8 @@ impl<'a> Watch<'a> {
         } else if let Some(trace) = &self.schedtrace {
             self.sleep(trace.due_in(now));
             false
-        } else if now.saturating_sub(self.busy_at) < SCAVENGES_NANOS || self.has_memory_to_give_back() {
+        } else if self.scavenger.rounds() < self.busy_round + IDLE_SCAVENGES || self.has_memory_to_give_back()
+        {
             self.sleep(self.scavenger.due_in(now));
             false
         } else {

@@ -29,6 +29,8 @@ pub(super) struct Scavenger {
     chunk: usize,
     round_began: u64,
     rests_until: u64,
+    /// Over.
+    rounds: u64,
 }
 
 impl Scavenger {
@@ -37,7 +39,13 @@ impl Scavenger {
             chunk: 0,
             round_began: 0,
             rests_until: 0,
+            rounds: 0,
         }
+    }
+
+    /// How many rounds are over.
+    pub(super) fn rounds(&self) -> u64 {
+        self.rounds
     }
 
     /// Nanoseconds until there is something to do, while nothing runs.
@@ -64,6 +72,7 @@ impl Scavenger {
         for _ in 0..CHUNKS_A_STEP {
             if !shared.slab.for_each_in(self.chunk, |task| look(shared, task)) {
                 self.chunk = 0;
+                self.rounds += 1;
                 return;
             }
             self.chunk += 1;

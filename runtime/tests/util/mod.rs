@@ -29,6 +29,7 @@ const EMULATOR: &str = "BAST_EMULATED";
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     over: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Watchdog {
@@ -37,7 +38,7 @@ impl Watchdog {
         let name = std::thread::current().name().unwrap_or("a test").to_owned();
         let what = what.into();
         let watched = Arc::clone(&over);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("test-watchdog".to_owned())
             .spawn(move || {
                 let (lock, changed) = &*watched;
@@ -59,7 +60,8 @@ impl Watchdog {
                 std::process::abort();
             })
             .expect("a thread for the watchdog");
-        Watchdog { over }
+        let thread = Some(thread);
+        Watchdog { over, thread }
     }
 }
 
@@ -67,6 +69,8 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         *self.over.0.lock().unwrap() = true;
         self.over.1.notify_all();
+        // Its handle keeps the runtime's memory.
+        self.thread.take().map(std::thread::JoinHandle::join);
     }
 }
 
