@@ -85,7 +85,7 @@ fn also_when_the_process_was_stopped_meanwhile() {
             .arg(format!("sleep 4; kill -CONT {own}"))
             .spawn()
             .expect("a shell");
-        // SAFETY: validity: a signal that stops the process, until the shell has it go on.
+        // SAFETY: validity: a signal that stops the process, until the shell has it go on. aliasing: no memory is passed.
         unsafe { libc::raise(libc::SIGSTOP) };
         goes_on.wait().expect("the shell's end");
     };

@@ -23,7 +23,7 @@ fn descend(left: usize) -> usize {
     let lowest = if bast_stack::remaining().expect("a task's stack") >= left {
         descend(left)
     } else {
-        // SAFETY: validity: a signal whose handler only stores an address.
+        // SAFETY: validity: a signal whose handler only stores an address. aliasing: no memory is passed.
         unsafe { libc::raise(libc::SIGUSR2) };
         std::ptr::from_ref(&space) as usize
     };

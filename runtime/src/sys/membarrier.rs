@@ -9,7 +9,7 @@ const REFUSED: u8 = 2;
 /// Whether the kernel has registered this process for private expedited barriers. Process-wide, as registration is.
 static MEMBARRIER: AtomicU8 = AtomicU8::new(UNKNOWN);
 
-/// Registers the process, once. Called before the first worker starts, so that both sides agree for ever.
+/// Registers the process, once. Called before the first worker starts and before there is a channel, so that both sides agree for ever.
 pub(crate) fn register() {
     if MEMBARRIER.load(SeqCst) == UNKNOWN {
         MEMBARRIER.store(if kernel::register() { GRANTED } else { REFUSED }, SeqCst);

@@ -20,6 +20,7 @@
 //! | `heap` | an allocator that counts |
 //! | `samples` | what the workers compute, from `profile` |
 //! | `session` | the start, which finds out what everybody does; generations; the end |
+//! | `generation` | one as it stands in a file, in the buffers it was written into |
 //! | `outbox`, `flight` | where generations go |
 //! | `registry` | all that can be in a trace |
 //! | `user`, `marks` | the interface |
