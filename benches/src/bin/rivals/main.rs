@@ -22,6 +22,7 @@ mod served;
 mod stats;
 mod system;
 mod table;
+mod trace_cost;
 
 use clap::Parser;
 use options::{Command, Options};
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
             work,
         }) => serve::serve(*system, *buffer_bytes, *work),
         Some(Command::Load(load)) => load::run(load),
+        Some(Command::TraceCost(cost)) => trace_cost::run(cost),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

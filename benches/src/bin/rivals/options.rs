@@ -2,6 +2,7 @@
 
 use crate::load::LoadOptions;
 use crate::system::System;
+use crate::trace_cost::CostOptions;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     },
     /// The client of the rows that have a server
     Load(LoadOptions),
+    /// What the execution trace costs an echo server, in pairs of windows
+    TraceCost(CostOptions),
 }
 
 fn available() -> usize {

@@ -10,7 +10,6 @@ use crate::run::Values;
 use crate::served::{self, Load};
 use crate::system::System;
 use crate::table;
-use std::env::current_exe;
 use std::fs;
 
 /// Does what the command line asks.
@@ -23,14 +22,8 @@ pub(crate) fn all(options: &Options) -> Result<(), String> {
     if options.repeat == 0 || options.work.processors == 0 {
         return Err("--repeat and --processors must be at least 1".to_owned());
     }
-    let myself = current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let directory = myself.parent().expect("a program is in a directory");
-    let go = go::build(directory)?;
-    let launcher = Launcher {
-        go,
-        myself,
-        work: options.work,
-    };
+    let mut launcher = Launcher::new(options.work)?;
+    launcher.go = go::build(launcher.myself.parent().expect("a program is in a directory"))?;
     let mut report = Report::new(Machine::here(options.work));
     for row in &rows {
         let systems = turns(row, options, &launcher);

@@ -2,6 +2,7 @@
 
 use crate::options::Work;
 use crate::system::System;
+use std::env::current_exe;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{self, ChildStdin, Command, Stdio};
@@ -22,6 +23,16 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
+    /// Without Go.
+    pub(crate) fn new(work: Work) -> Result<Launcher, String> {
+        let myself = current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        Ok(Launcher {
+            myself,
+            go: None,
+            work,
+        })
+    }
+
     /// Runs a row of its own for one system; the values it prints.
     pub(crate) fn run_row(&self, row: &str, system: System) -> Result<Vec<f64>, String> {
         let mut child = match system {
@@ -50,8 +61,19 @@ impl Launcher {
     }
 
     pub(crate) fn start_load(&self, kind: &str, arguments: &[String]) -> Result<Child, String> {
-        let millis = if self.work.quick { "200" } else { "2000" };
-        self.start_myself(&["load", kind, "--millis", millis], arguments)
+        let millis = if self.work.quick { 200 } else { 2000 };
+        self.start_load_for(Duration::from_millis(millis), kind, arguments)
+    }
+
+    /// A client that measures for so long, and warms up before.
+    pub(crate) fn start_load_for(
+        &self,
+        time: Duration,
+        kind: &str,
+        arguments: &[String],
+    ) -> Result<Child, String> {
+        let millis = time.as_millis().to_string();
+        self.start_myself(&["load", kind, "--millis", &millis], arguments)
     }
 
     fn start_myself(&self, first: &[&str], more: &[String]) -> Result<Child, String> {
