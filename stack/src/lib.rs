@@ -75,6 +75,7 @@ mod arch;
 mod arena;
 mod big;
 mod bounds;
+mod cpu;
 mod depot;
 mod entry;
 mod error;
@@ -97,6 +98,7 @@ mod unwind;
 
 pub use big::{maybe_grow, on_big_stack, try_on_big_stack};
 pub use bounds::{remaining, thread_stack};
+pub use cpu::{counter, fetch};
 pub use error::StackError;
 pub use frames::{frames, frames_at};
 pub use hot::HotCache;

@@ -25,6 +25,7 @@ pub(crate) fn id_of(task: TaskRef, runtime: u64) -> u64 {
 }
 
 /// The task as the trace knows it. It is the caller's, or its record is locked.
+#[inline]
 fn subject<'a>(task: TaskRef, runtime: u64) -> Subject<'a> {
     // SAFETY: validity: headers are type-stable. aliasing: as in `TaskRef`'s `Deref`; what the extra owns stays while the
     // task is the caller's, which is longer than he keeps the subject.
@@ -32,10 +33,25 @@ fn subject<'a>(task: TaskRef, runtime: u64) -> Subject<'a> {
     Subject {
         record: slab::record_of(task.0),
         id: id_of(task, runtime),
-        entry: task.vtable().entry,
-        code: task.vtable().run as usize,
-        spawned: task.spawned_at.get(),
-        label: header.extra().and_then(|extra| extra.name.as_deref()),
+        details: header,
+    }
+}
+
+impl trace::Details for Header {
+    fn entry(&self) -> &'static str {
+        (self.vtable().entry)()
+    }
+
+    fn code(&self) -> usize {
+        self.vtable().run as usize
+    }
+
+    fn spawned(&self) -> &'static Location<'static> {
+        self.spawned_at.get()
+    }
+
+    fn label(&self) -> Option<&str> {
+        self.extra().and_then(|extra| extra.name.as_deref())
     }
 }
 
@@ -124,6 +140,7 @@ pub(super) fn unblocked_all(tasks: &[TaskRef]) {
     if trace::on() && !tasks.is_empty() {
         with_pen_or_outside(Need::Nothing, |ink, outside| {
             let by = woken_by(outside);
+            tasks.iter().for_each(|task| slab::record_of(task.0).fetch());
             for &task in tasks {
                 ink.unblocked(&subject_of(task), by);
             }
@@ -267,13 +284,15 @@ impl Inside {
         };
         let left = subject(task, self.number());
         let next = next.map(|next| subject(next, self.number()));
+        if let Some(next) = &next {
+            next.record.fetch();
+        }
         self.write(|ink| {
-            ink.hold(held(worker));
-            ink.starts(&left); // most often it runs already
+            ink.runs(held(worker), &left);
             ink.look_at_stack();
             ink.leaves(how);
             if let Some(next) = &next {
-                ink.starts(next);
+                ink.starts_next(next);
             }
         });
     }

@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub(crate) mod heap;
 mod interval;
 pub(crate) mod sleep;
+pub(crate) mod ticks;
 mod timeout;
 
 pub use interval::{Interval, Missed, interval};

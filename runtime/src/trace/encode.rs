@@ -1,5 +1,7 @@
 //! The bytes of Go's format, version 1.26: numbers, events, batches. Source: `internal/trace/tracev2` of Go 1.27.
 
+use std::mem::MaybeUninit;
+
 /// What a file begins with.
 pub(super) const HEADER: [u8; 16] = *b"go 1.26 trace\0\0\0";
 /// A unit of time in nanoseconds: most steps fit one byte, and it divides exactly.
@@ -71,43 +73,70 @@ pub(super) fn number(to: &mut Vec<u8>, mut value: u64) {
 /// cache, which cost as much as all else.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
-    batch: &'a mut Vec<u8>,
+    room: &'a mut [MaybeUninit<u8>; EVENT_MAX],
     length: usize,
 }
 
-impl<'a> Event<'a> {
-    #[inline]
-    pub(super) fn new(batch: &'a mut Vec<u8>, kind: u8) -> Event<'a> {
-        batch.reserve(EVENT_MAX);
-        let mut event = Event { batch, length: 0 };
+impl Event<'_> {
+    /// Appends one to a batch whose capacity leaves room for any; `fill` adds its time and its arguments.
+    ///
+    /// # Panics
+    /// There is no room.
+    #[inline(always)]
+    pub(super) fn append(batch: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Event<'_>)) {
+        let room = batch.spare_capacity_mut().first_chunk_mut();
+        let mut event = Event {
+            room: room.expect("a batch has room for an event"),
+            length: 0,
+        };
         event.push(kind);
-        event
+        fill(&mut event);
+        let length = event.length;
+        // SAFETY: validity: `push` has written these bytes one after the other, each within the capacity. aliasing: the
+        // batch is borrowed by us alone.
+        unsafe { batch.set_len(batch.len() + length) };
     }
 
     /// As the function of this name.
-    #[inline]
-    pub(super) fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.push(value as u8 | 0x80);
-            value >>= 7;
+    #[inline(always)]
+    pub(super) fn number(&mut self, value: u64) {
+        if value < 0x80 {
+            self.push(value as u8);
+        } else if value < 1 << 28 {
+            // Four groups of seven bits at once, and so many of them as there are.
+            let value = value as u32;
+            let groups = value & 0x7f
+                | (value & (0x7f << 7)) << 1
+                | (value & (0x7f << 14)) << 2
+                | (value & (0x7f << 21)) << 3;
+            let length = (value.ilog2() / 7 + 1) as usize;
+            let more = 0x80_8080 >> (8 * (4 - length));
+            let bytes = (groups | more).to_le_bytes().map(MaybeUninit::new);
+            self.room[self.length..][..bytes.len()].copy_from_slice(&bytes);
+            self.length += length;
+        } else {
+            self.length += long_number(&mut self.room[self.length..], value);
         }
-        self.push(value as u8);
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, byte: u8) {
-        self.batch.spare_capacity_mut()[self.length].write(byte);
+        self.room[self.length].write(byte);
         self.length += 1;
     }
+}
 
-    /// It belongs to the batch from now on.
-    #[inline]
-    pub(super) fn end(self) {
-        let length = self.batch.len() + self.length;
-        // SAFETY: validity: `push` has written these bytes one after the other, each within the capacity. aliasing: the
-        // batch is borrowed by us alone.
-        unsafe { self.batch.set_len(length) };
+/// Puts a number at the beginning of `room`; its length.
+#[cold]
+fn long_number(room: &mut [MaybeUninit<u8>], mut value: u64) -> usize {
+    let mut length = 0;
+    while value >= 0x80 {
+        room[length].write(value as u8 | 0x80);
+        value >>= 7;
+        length += 1;
     }
+    room[length].write(value as u8);
+    length + 1
 }
 
 /// Part of a generation, written by one thread.
@@ -174,15 +203,20 @@ mod tests {
 
     #[test]
     fn numbers_are_leb128() {
-        let mut bytes = Vec::new();
         let mut batch = vec![1, 2];
-        let mut event = Event::new(&mut batch, 9);
-        for value in [0, 0x7f, 0x80, 300, u64::MAX] {
+        batch.reserve(2 * EVENT_MAX);
+        let edges = (1..=9).flat_map(|groups| [(1_u64 << (7 * groups)) - 1, 1 << (7 * groups)]);
+        for value in edges.chain([0, 1, 300, 0x0abc_def0, u64::MAX]) {
+            let mut bytes = vec![9];
             number(&mut bytes, value);
-            event.number(value);
+            batch.truncate(2);
+            Event::append(&mut batch, 9, |event| event.number(value));
+            assert_eq!(batch, [[1, 2].as_slice(), &bytes].concat(), "{value:#x}");
         }
-        event.end();
-        assert_eq!(batch, [[1, 2, 9].as_slice(), &bytes].concat());
+        let mut bytes = Vec::new();
+        [0, 0x7f, 0x80, 300, u64::MAX]
+            .iter()
+            .for_each(|&value| number(&mut bytes, value));
         let mut expected = vec![0, 0x7f, 0x80, 1, 0xac, 2];
         expected.extend([0xff; 9]);
         expected.push(1);
@@ -191,10 +225,10 @@ mod tests {
 
     #[test]
     fn the_largest_event_has_room() {
-        let mut batch = Vec::new();
-        let mut event = Event::new(&mut batch, 1);
-        (0..6).for_each(|_| event.number(u64::MAX)); // the time, and five arguments
-        event.end();
+        let mut batch = Vec::with_capacity(EVENT_MAX);
+        Event::append(&mut batch, 1, |event| {
+            (0..6).for_each(|_| event.number(u64::MAX)); // the time, and five arguments
+        });
         assert!(batch.len() <= EVENT_MAX);
     }
 

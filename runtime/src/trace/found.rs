@@ -48,7 +48,7 @@ impl Ink {
             if processor.is_some() {
                 return self.starts(task);
             }
-            if lent.is_some() && record.known().generation < session::base() {
+            if lent.is_some() && record.known().generation() < session::base() {
                 self.hold(lent);
                 self.starts(task);
                 self.lose(false, "goes on without a processor", None);
@@ -57,7 +57,7 @@ impl Ink {
         }
         let state = if processor.is_some() { RUNNING } else { SYSCALL };
         if record.claim(session::base()) {
-            let root = self.cache.root((task.entry)(), task.code, task.spawned);
+            let root = self.root(task);
             record.name(task.id, root);
             self.tell(record, state);
             self.task = Some(Own {
@@ -74,7 +74,7 @@ impl Ink {
 
     /// The same for a task that runs nowhere. The caller has claimed its record, and writes for no worker.
     pub(crate) fn found_waiting(&mut self, task: &Subject<'_>, waits: bool) {
-        let root = self.cache.root((task.entry)(), task.code, task.spawned);
+        let root = self.root(task);
         task.record.name(task.id, root);
         if self.generation == session::first() {
             self.tell(task.record, if waits { WAITING } else { RUNNABLE });
@@ -93,25 +93,18 @@ impl Ink {
     /// the caller's until all of it is written.
     fn create_labelled(&mut self, record: &Record, state: u64, label: &str) {
         let root = u64::from(record.root());
-        let (leave, sequence) = (
-            if state == WAITING {
-                kind::GO_BLOCK
-            } else {
-                kind::GO_STOP
-            },
-            1,
-        );
+        let leave = match state {
+            WAITING => kind::GO_BLOCK,
+            _ => kind::GO_STOP,
+        };
+        let known = Known::told(self.generation, state).counted();
         let (label, reason) = (tables::string(label), u64::from(self.cache.string("unspecified")));
         self.put(kind::GO_CREATE, &[record.id(), root, 0]);
-        self.put(kind::GO_START, &[record.id(), sequence]);
+        self.put(kind::GO_START, &[record.id(), known.sequence()]);
         self.put(kind::GO_LABEL, &[label]);
         self.put(leave, &[reason, root]);
         record.is_to_label(self.generation);
-        record.set(Known {
-            generation: self.generation,
-            state,
-            sequence,
-        });
+        record.set(known);
     }
 
     // ---- annotations ----
@@ -149,35 +142,39 @@ impl Ink {
             return;
         }
         self.starts(task);
-        self.annotate(kind::PROCS_CHANGE, &[count], "trace", task.spawned);
+        self.annotate(kind::PROCS_CHANGE, &[count], "trace", task.details.spawned());
         self.heap();
         if lost > 0 {
             let text = format!("{lost} generations were not written, as the writer could not keep up");
             let key = u64::from(self.cache.string("lost"));
             let text = tables::passing(self.generation, &text);
-            self.annotate(kind::USER_LOG, &[0, key, text], "trace", task.spawned);
+            self.annotate(kind::USER_LOG, &[0, key, text], "trace", task.details.spawned());
         }
-        self.leaves(Leave::Block("system goroutine wait", "trace", task.spawned));
+        self.leaves(Leave::Block(
+            "system goroutine wait",
+            "trace",
+            task.details.spawned(),
+        ));
         self.let_go("", None);
     }
 
     /// A task of which the reader knows is over, wherever it was. The thread holds a processor, and no task.
     pub(super) fn bury(&mut self, record: &Record) {
         let mut known = record.known();
-        if !matches!(known.state, RUNNABLE | WAITING) {
+        if !matches!(known.state(), RUNNABLE | WAITING) {
             return;
         }
-        if known.generation < self.generation {
-            known = self.tell(record, known.state);
+        if known.generation() < self.generation {
+            known = self.tell(record, known.state());
         }
-        if known.state == WAITING {
-            known.sequence += 1;
-            self.put(kind::GO_UNBLOCK, &[record.id(), known.sequence, 0]);
+        if known.state() == WAITING {
+            known = known.counted();
+            self.put(kind::GO_UNBLOCK, &[record.id(), known.sequence(), 0]);
         }
-        known.sequence += 1;
-        self.put(kind::GO_START, &[record.id(), known.sequence]);
+        known = known.counted();
+        self.put(kind::GO_START, &[record.id(), known.sequence()]);
         self.put(kind::GO_DESTROY, &[]);
-        known.state = NOBODY;
+        known = known.now(NOBODY);
         record.set(known);
     }
 
@@ -193,10 +190,7 @@ impl Ink {
                 },
                 &[],
             );
-            own.record.set(Known {
-                state: NOBODY,
-                ..own.record.known()
-            });
+            own.record.set(own.record.known().now(NOBODY));
         }
         self.lose(false, "", None);
     }

@@ -13,7 +13,7 @@
 //! | file | what |
 //! |---|---|
 //! | `gate` | the protocol: who writes into which generation; a model in `loom-tests` |
-//! | `pen`, `found` | what a thread writes: from what the reader knows to what has happened |
+//! | `pen`, `holding`, `found` | what a thread writes: from what the reader knows to what has happened |
 //! | `record` | what the reader knows of each task and processor |
 //! | `tables`, `name`, `encode` | stacks by `#[track_caller]`, readable names, bytes |
 //! | `walk`, `symbols` | stacks by frame pointers, if asked for, and their names |
@@ -37,6 +37,7 @@ mod found;
 mod gate;
 mod generation;
 mod heap;
+mod holding;
 mod marks;
 mod name;
 mod outbox;
@@ -54,7 +55,7 @@ pub use flight::{FlightRecorder, Recording};
 pub(crate) use found::found;
 pub use heap::CountedHeap;
 pub use marks::{UserTask, log, region, task};
-pub(crate) use pen::{Ink, Leave, Pen, Subject};
+pub(crate) use pen::{Details, Ink, Leave, Pen, Subject};
 pub(crate) use record::{ProcRecord, Record};
 pub(crate) use registry::{
     Source, TABLE_LEN, add_pen, add_processor, add_runtime, add_source, add_table, end_pen, new_table,

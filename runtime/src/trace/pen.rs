@@ -16,15 +16,14 @@
 use super::encode::{BATCH_MAX, Batch, EVENT_MAX, Event, NONE, UNIT_NANOS, kind};
 use super::gate::Sheet;
 use super::generation;
-use super::record::{
-    Known, NOBODY, PROC_IDLE, PROC_RUNNING, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING,
-};
+use super::record::{Known, NOBODY, PROC_RUNNING, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING};
 use super::session::{self, GATE};
 use super::tables::{self, Cache};
 use super::walk::Walk;
 use crate::sys::lock::{Lock, Rank};
 use crate::sys::membarrier;
-use crate::time::clock;
+use crate::time::ticks::Scale;
+use bast_stack::fetch;
 use std::panic::Location;
 
 /// What of its status in the generation before is told only now.
@@ -38,24 +37,29 @@ pub(super) enum Late {
 pub(super) static LATE: Lock<Vec<(u64, Late)>> = Lock::new(Rank::Trace, Vec::new());
 
 /// A task, as an event names it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) record: &'static Record,
     /// Unique in the process.
     pub(crate) id: u64,
-    /// Gives the type name of its closure.
-    pub(crate) entry: fn() -> &'static str,
+    pub(crate) details: &'a dyn Details,
+}
+
+/// What is asked of a task when it is met first, and where it lies is not touched otherwise: another CPU is at work there.
+pub(crate) trait Details {
+    /// The type name of its closure.
+    fn entry(&self) -> &'static str;
     /// Where the code lies that runs its closure.
-    pub(crate) code: usize,
-    pub(crate) spawned: &'static Location<'static>,
+    fn code(&self) -> usize;
+    fn spawned(&self) -> &'static Location<'static>;
     /// The name it was given.
-    pub(crate) label: Option<&'a str>,
+    fn label(&self) -> Option<&str>;
 }
 
 impl Subject<'_> {
     /// The format has no empty ones.
     pub(super) fn label(&self) -> Option<&str> {
-        self.label.filter(|label| !label.is_empty())
+        self.details.label().filter(|label| !label.is_empty())
     }
 }
 
@@ -68,28 +72,33 @@ pub(crate) enum Leave {
     Block(&'static str, &'static str, &'static Location<'static>),
 }
 
+/// Of the cache.
+const LINE: usize = 64;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Pen(Sheet<Ink>);
 
-/// The content of a sheet.
+/// The content of a sheet. What each event needs comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Ink {
-    pub(super) thread: u64,
     pub(super) generation: u64,
+    /// The generation in which `tell_own` was through.
+    told_own: u64,
     /// In units.
     now: u64,
     last: u64,
-    batch_base: u64,
+    scale: Scale,
     batch: Vec<u8>,
     pub(super) processor: Option<&'static ProcRecord>,
     pub(super) task: Option<Own>,
-    /// The generation in which `tell_own` was through.
-    told_own: u64,
-    /// Nothing was written since the trace began.
-    pub(super) fresh: bool,
     pub(super) cache: Cache,
     pub(super) walk: Walk,
+    /// Nothing was written since the trace began.
+    pub(super) fresh: bool,
+    pub(super) thread: u64,
+    batch_base: u64,
 }
 
 /// The task on the thread, as far as the reader knows.
@@ -149,18 +158,19 @@ impl Pen {
 impl Ink {
     fn new(thread: u64) -> Ink {
         Ink {
-            thread,
             generation: 0,
+            told_own: 0,
             now: 0,
             last: 0,
-            batch_base: 0,
+            scale: Scale::KERNEL,
             batch: Vec::new(),
             processor: None,
             task: None,
-            told_own: 0,
-            fresh: true,
             cache: Cache::new(),
             walk: Walk::default(),
+            fresh: true,
+            thread,
+            batch_base: 0,
         }
     }
 
@@ -174,8 +184,9 @@ impl Ink {
         result
     }
 
+    #[inline]
     fn look_at_clock(&mut self) {
-        self.now = clock::now() / UNIT_NANOS;
+        self.now = self.scale.now() / UNIT_NANOS;
     }
 
     /// The time of the events being written, in units.
@@ -189,6 +200,7 @@ impl Ink {
     }
 
     /// Ends what belongs to `from`.
+    #[cold]
     fn turn(&mut self, from: u64, to: u64) {
         let begins = session::base();
         if from != 0 && from >= begins {
@@ -204,33 +216,45 @@ impl Ink {
             self.fresh = true;
             self.cache.clear();
         }
+        if to != 0 {
+            self.scale = session::scale();
+        }
         self.generation = to;
     }
 
     // ---- bytes ----
 
+    /// Appends an event. Once in the program: an event is written after a system call and much else, with nothing of this
+    /// in the cache, and what counts is how many lines it takes.
+    #[inline(never)]
     pub(super) fn put(&mut self, kind: u8, arguments: &[u64]) {
-        if self.batch.len() + EVENT_MAX > BATCH_MAX {
-            self.hand_over();
+        // Empty, or without room for any event.
+        if self.batch.len().wrapping_sub(1) >= BATCH_MAX - EVENT_MAX {
+            self.begin_batch();
         }
         let now = self.now.max(self.last);
-        if self.batch.is_empty() {
-            self.begin_batch(now);
-        }
-        let mut event = Event::new(&mut self.batch, kind);
-        event.number(now - self.last);
-        arguments.iter().for_each(|&argument| event.number(argument));
-        event.end();
+        let since = now - self.last;
         self.last = now;
+        let before = self.batch.len();
+        Event::append(&mut self.batch, kind, |event| {
+            event.number(since);
+            for &argument in arguments {
+                event.number(argument);
+            }
+        });
+        if before / LINE != self.batch.len() / LINE {
+            fetch(self.batch.as_ptr().wrapping_add(before + 2 * LINE));
+        }
     }
 
     #[cold]
-    fn begin_batch(&mut self, now: u64) {
+    fn begin_batch(&mut self) {
+        self.hand_over();
         if self.batch.capacity() == 0 {
             self.batch = generation::spare_buffer();
         }
-        self.batch_base = now;
-        self.last = now;
+        self.last = self.now.max(self.last);
+        self.batch_base = self.last;
     }
 
     #[cold]
@@ -260,17 +284,13 @@ impl Ink {
     fn tell_own_anew(&mut self) {
         let generation = self.generation;
         if let Some(processor) = self.processor
-            && processor.known().generation < generation
+            && processor.known().generation() < generation
         {
             self.put(kind::PROC_STATUS, &[processor.number, PROC_RUNNING]);
-            processor.set(Known {
-                generation,
-                state: PROC_RUNNING,
-                sequence: 0,
-            });
+            processor.set(Known::told(generation, PROC_RUNNING));
         }
         if let Some(Own { record, syscall }) = self.task
-            && record.known().generation < generation
+            && record.known().generation() < generation
         {
             let state = if syscall { SYSCALL } else { RUNNING };
             self.tell(record, state);
@@ -282,50 +302,64 @@ impl Ink {
         let thread = if here { self.thread } else { NONE };
         let root = u64::from(record.root());
         self.put(kind::GO_STATUS_STACK, &[record.id(), thread, state, root]);
-        let known = Known {
-            generation: self.generation,
-            state,
-            sequence: 0,
-        };
+        let known = Known::told(self.generation, state);
         record.set(known);
         known
     }
 
     /// What the reader knows of a task that is the caller's, once it has been told what it must know; `implied` is the
     /// state that the task is in if nothing is known. None: nothing can be told now.
+    #[inline]
     pub(super) fn meet(&mut self, task: &Subject<'_>, implied: u64) -> Option<Known> {
         let record = task.record;
-        let mut known = record.known();
-        if known.generation < session::base() && !record.claim(session::base()) {
+        let known = record.known();
+        if known.generation() == self.generation && known.state() != NOBODY && record.id() == task.id {
+            return Some(known);
+        }
+        self.meet_anew(task, known, implied)
+    }
+
+    #[cold]
+    fn meet_anew(&mut self, task: &Subject<'_>, mut known: Known, implied: u64) -> Option<Known> {
+        let record = task.record;
+        if known.generation() < session::base() && !record.claim(session::base()) {
             known = record.known(); // somebody else has claimed it meanwhile
         }
-        if known.generation < session::base() || known.state == NOBODY || record.id() != task.id {
+        if known.generation() < session::base() || known.state() == NOBODY || record.id() != task.id {
             let told = self.introduce(task, implied);
             if told.is_none() {
                 record.unclaim();
             }
             return told;
         }
-        if known.generation < self.generation {
-            if known.generation + 1 < self.generation {
+        if known.generation() < self.generation {
+            if known.generation() + 1 < self.generation {
                 let (id, root) = (record.id(), record.root());
                 let late = Late::Task {
                     id,
                     root,
-                    state: known.state,
+                    state: known.state(),
                 };
                 LATE.lock().push((self.generation - 1, late));
             }
-            known = self.tell(record, known.state);
+            known = self.tell(record, known.state());
         }
         Some(known)
     }
 
+    /// The stack of its entry function alone.
+    pub(super) fn root(&mut self, task: &Subject<'_>) -> u32 {
+        let details = task.details;
+        self.cache
+            .root(details.entry(), details.code(), details.spawned())
+    }
+
+    #[cold]
     fn introduce(&mut self, task: &Subject<'_>, implied: u64) -> Option<Known> {
         if self.generation != session::first() && self.processor.is_none() {
             return None;
         }
-        let root = self.cache.root((task.entry)(), task.code, task.spawned);
+        let root = self.root(task);
         task.record.name(task.id, root);
         if self.generation == session::first() {
             return Some(self.tell(task.record, implied));
@@ -340,114 +374,9 @@ impl Ink {
             _ => kind::GO_CREATE,
         };
         self.put(kind, &[record.id(), root, u64::from(stack)]);
-        let known = Known {
-            generation: self.generation,
-            state,
-            sequence: 0,
-        };
+        let known = Known::told(self.generation, state);
         record.set(known);
         known
-    }
-
-    // ---- processors ----
-
-    /// The thread holds this processor now, or none.
-    pub(crate) fn hold(&mut self, processor: Option<&'static ProcRecord>) {
-        let same = match (self.processor, processor) {
-            (Some(old), Some(new)) => std::ptr::eq(old, new),
-            (None, None) => true,
-            _ => false,
-        };
-        self.tell_own();
-        if same {
-            return;
-        }
-        if self.processor.is_some() {
-            self.lose(true, "user code, its processor taken", None);
-        }
-        if let Some(processor) = processor {
-            self.take(processor);
-        }
-    }
-
-    fn take(&mut self, processor: &'static ProcRecord) {
-        let known = processor.known();
-        let generation = self.generation;
-        let mut sequence = known.sequence;
-        if known.generation < session::first() || known.generation == 0 {
-            self.put(kind::PROC_STATUS, &[processor.number, PROC_RUNNING]);
-            sequence = 0;
-        } else {
-            if known.state != PROC_IDLE {
-                return session::give_up("a processor was taken that another worker holds");
-            }
-            if known.generation < generation {
-                if known.generation + 1 < generation {
-                    LATE.lock()
-                        .push((generation - 1, Late::Processor(processor.number)));
-                }
-                self.put(kind::PROC_STATUS, &[processor.number, PROC_IDLE]);
-                sequence = 0;
-            }
-            sequence += 1;
-            self.put(kind::PROC_START, &[processor.number, sequence]);
-        }
-        processor.set(Known {
-            generation,
-            state: PROC_RUNNING,
-            sequence,
-        });
-        self.processor = Some(processor);
-    }
-
-    /// The thread's processor goes; the task, if it runs one, goes on without. `stolen`: the monitor took it. Without a
-    /// place: no line of the program has asked for it.
-    pub(super) fn lose(&mut self, stolen: bool, what: &'static str, at: Option<&'static Location<'static>>) {
-        let Some(processor) = self.processor.take() else {
-            return;
-        };
-        let mut known = processor.known();
-        if let Some(own) = &mut self.task {
-            own.syscall = true;
-            let record = own.record;
-            let short = match at {
-                Some(at) => self.cache.stack(what, at, record.root()),
-                None => self.cache.without_place(what, record.root()),
-            };
-            let stack = match stolen {
-                true => short, // it was elsewhere then
-                false => self.with_frames(short),
-            };
-            known.sequence += 1;
-            self.put(kind::GO_SYSCALL_BEGIN, &[known.sequence, u64::from(stack)]);
-            record.set(Known {
-                state: SYSCALL,
-                ..record.known()
-            });
-        }
-        if stolen {
-            known.sequence += 1;
-            self.put(kind::PROC_STEAL, &[processor.number, known.sequence, self.thread]);
-        } else {
-            self.put(kind::PROC_STOP, &[]);
-        }
-        processor.set(Known {
-            state: PROC_IDLE,
-            ..known
-        });
-    }
-
-    /// The thread gives its processor away before a call that blocks, or before it sleeps.
-    pub(crate) fn let_go(&mut self, what: &'static str, at: Option<&'static Location<'static>>) {
-        self.tell_own();
-        self.lose(false, what, at);
-    }
-
-    /// The monitor has taken the processor from the thread. Nothing if the thread has noticed before.
-    pub(crate) fn taken(&mut self, processor: &'static ProcRecord) {
-        if self.processor.is_some_and(|own| std::ptr::eq(own, processor)) {
-            self.hold(None);
-        }
     }
 
     // ---- tasks ----
@@ -457,15 +386,34 @@ impl Ink {
         self.tell_own();
         if !task.record.claim(session::base()) {
             let known = task.record.known(); // it was met in this trace, and is the creator's
-            if known.state != NOBODY && task.record.id() == task.id {
+            if known.state() != NOBODY && task.record.id() == task.id {
                 return; // the walk of the start has been faster
             }
         }
-        let root = self.cache.root((task.entry)(), task.code, task.spawned);
+        let root = self.root(task);
         task.record.name(task.id, root);
         let own = self.task.map_or(0, |own| own.record.root());
-        let stack = self.stack("spawn", task.spawned, own);
+        let stack = self.stack("spawn", task.details.spawned(), own);
         self.create(task.record, RUNNABLE, stack);
+    }
+
+    /// The thread holds this processor, and the task runs on it.
+    #[inline]
+    pub(crate) fn runs(&mut self, processor: Option<&'static ProcRecord>, task: &Subject<'_>) {
+        let known = self.told_own == self.generation
+            && self.holds(processor)
+            && self
+                .task
+                .is_some_and(|own| std::ptr::eq(own.record, task.record) && !own.syscall);
+        if !known {
+            self.runs_anew(processor, task);
+        }
+    }
+
+    #[cold]
+    fn runs_anew(&mut self, processor: Option<&'static ProcRecord>, task: &Subject<'_>) {
+        self.hold(processor);
+        self.starts(task);
     }
 
     /// The task runs on the thread now.
@@ -481,32 +429,41 @@ impl Ink {
             Some(_) => self.leaves(Leave::Stop("unspecified")),
             None => {}
         }
+        self.starts_next(task);
+    }
+
+    /// As [`Ink::starts`], where there is no other task on the thread.
+    #[inline]
+    pub(crate) fn starts_next(&mut self, task: &Subject<'_>) {
         if self.processor.is_none() {
             return;
         }
         let Some(mut known) = self.meet(task, RUNNABLE) else {
             return;
         };
-        if known.state == WAITING {
-            known.sequence += 1;
-            self.put(kind::GO_UNBLOCK, &[task.id, known.sequence, 0]);
-            known.state = RUNNABLE;
+        if known.state() != RUNNABLE {
+            if known.state() != WAITING {
+                return session::give_up("a task was started that another worker runs");
+            }
+            known = known.counted();
+            self.put(kind::GO_UNBLOCK, &[task.id, known.sequence(), 0]);
         }
-        if known.state != RUNNABLE {
-            return session::give_up("a task was started that another worker runs");
-        }
-        known.sequence += 1;
-        self.put(kind::GO_START, &[task.id, known.sequence]);
-        known.state = RUNNING;
+        known = known.counted().now(RUNNING);
+        self.put(kind::GO_START, &[task.id, known.sequence()]);
         task.record.set(known);
         self.task = Some(Own {
             record: task.record,
             syscall: false,
         });
         // In each generation, as those before it may be lost to whoever reads: thrown away by a flight recorder.
-        if task.record.is_to_label(self.generation)
-            && let Some(label) = task.label()
-        {
+        if task.record.is_to_label(self.generation) {
+            self.label(task);
+        }
+    }
+
+    #[cold]
+    fn label(&mut self, task: &Subject<'_>) {
+        if let Some(label) = task.label() {
             let label = tables::string(label);
             self.put(kind::GO_LABEL, &[label]);
         }
@@ -516,10 +473,7 @@ impl Ink {
     fn end_syscall(&mut self) {
         let Some(own) = self.task.take() else { return };
         self.put(kind::GO_SYSCALL_END_BLOCKED, &[]);
-        own.record.set(Known {
-            state: RUNNABLE,
-            ..own.record.known()
-        });
+        own.record.set(own.record.known().now(RUNNABLE));
     }
 
     /// The task on the thread leaves it.
@@ -531,25 +485,23 @@ impl Ink {
         }
         self.task = None;
         let root = own.record.root();
-        let (kind, state, reason, stack) = match how {
-            Leave::Stop(reason) => (kind::GO_STOP, RUNNABLE, reason, self.with_frames(root)),
+        let (kind, state, (stack, reason)) = match how {
+            Leave::Stop(reason) => (kind::GO_STOP, RUNNABLE, (root, self.cache.string(reason))),
             Leave::Block(reason, what, at) => {
-                let stack = self.stack(what, at, root);
-                (kind::GO_BLOCK, WAITING, reason, stack)
+                (kind::GO_BLOCK, WAITING, self.cache.wait(reason, what, at, root))
             }
         };
-        let reason = self.cache.string(reason);
+        let stack = self.with_frames(stack);
         self.put(kind, &[u64::from(reason), u64::from(stack)]);
-        let known = own.record.known();
-        own.record.set(Known { state, ..known });
+        own.record.set(own.record.known().now(state));
     }
 
     /// The task was woken, and is the caller's. `by` is said where no task has done it: then the stack is the woken task's.
     pub(crate) fn unblocked(&mut self, task: &Subject<'_>, by: &'static str) {
-        let Some(mut known) = self.meet(task, WAITING) else {
+        let Some(known) = self.meet(task, WAITING) else {
             return;
         };
-        if known.state != WAITING {
+        if known.state() != WAITING {
             return;
         }
         let stack = match self.task {
@@ -560,9 +512,8 @@ impl Ink {
                 self.with_frames(short)
             }
         };
-        known.sequence += 1;
-        known.state = RUNNABLE;
-        self.put(kind::GO_UNBLOCK, &[task.id, known.sequence, u64::from(stack)]);
+        let known = known.counted().now(RUNNABLE);
+        self.put(kind::GO_UNBLOCK, &[task.id, known.sequence(), u64::from(stack)]);
         task.record.set(known);
     }
 
@@ -582,10 +533,7 @@ impl Ink {
             kind::GO_DESTROY
         };
         self.put(kind, &[]);
-        own.record.set(Known {
-            state: NOBODY,
-            ..own.record.known()
-        });
+        own.record.set(own.record.known().now(NOBODY));
         true
     }
 }

@@ -12,6 +12,7 @@
 
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU32, AtomicU64, Relaxed, Release};
 use crate::primitive::spin_loop;
+use bast_stack::fetch;
 
 /// States of tasks, by their numbers in the format. Zero: there is no such task.
 pub(super) const NOBODY: u64 = 0;
@@ -31,26 +32,43 @@ const SEQUENCE_SHIFT: u32 = 4;
 const SEQUENCE_BITS: u32 = 32;
 const GENERATION_SHIFT: u32 = SEQUENCE_SHIFT + SEQUENCE_BITS;
 
-/// A decoded word.
+/// A word without its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
-    /// The last generation in which the state was told.
-    pub(super) generation: u64,
-    pub(super) state: u64,
-    pub(super) sequence: u64,
-}
+pub(super) struct Known(u64);
 
 impl Known {
-    fn of(word: u64) -> Known {
-        Known {
-            generation: word >> GENERATION_SHIFT,
-            state: word & STATE,
-            sequence: (word >> SEQUENCE_SHIFT) & ((1 << SEQUENCE_BITS) - 1),
-        }
+    /// Just told, in that generation.
+    #[inline]
+    pub(super) fn told(generation: u64, state: u64) -> Known {
+        Known(generation << GENERATION_SHIFT | state)
     }
 
-    fn word(self) -> u64 {
-        self.generation << GENERATION_SHIFT | self.sequence << SEQUENCE_SHIFT | self.state
+    /// The last generation in which the state was told.
+    #[inline]
+    pub(super) fn generation(self) -> u64 {
+        self.0 >> GENERATION_SHIFT
+    }
+
+    #[inline]
+    pub(super) fn state(self) -> u64 {
+        self.0 & STATE
+    }
+
+    #[inline]
+    pub(super) fn sequence(self) -> u64 {
+        (self.0 >> SEQUENCE_SHIFT) & ((1 << SEQUENCE_BITS) - 1)
+    }
+
+    /// In another state, with the same number.
+    #[inline]
+    pub(super) fn now(self, state: u64) -> Known {
+        Known(self.0 & !STATE | state)
+    }
+
+    /// With the next number.
+    #[inline]
+    pub(super) fn counted(self) -> Known {
+        Known(self.0 + (1 << SEQUENCE_SHIFT))
     }
 }
 
@@ -75,6 +93,13 @@ impl Record {
         }
     }
 
+    /// An event of the task comes soon: fetches the record, which was written on another CPU if the task was woken or
+    /// stolen.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        fetch(self);
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.id.load(Relaxed)
     }
@@ -84,19 +109,21 @@ impl Record {
     }
 
     /// What is known; waits for one who claims it.
+    #[inline]
     pub(super) fn known(&self) -> Known {
         loop {
             let word = self.word.load(Acquire); // pairs with `set` by an earlier owner or the claimant
             if word & LOCKED == 0 {
-                return Known::of(word);
+                return Known(word);
             }
             spin_loop();
         }
     }
 
     /// By the owner, or the claimant, who unlocks it by this.
+    #[inline]
     pub(super) fn set(&self, known: Known) {
-        self.word.store(known.word(), Release);
+        self.word.store(known.0, Release);
     }
 
     /// Takes a record untouched since generation `base` began; [`Record::set`] must follow. False: it was touched.
@@ -105,7 +132,7 @@ impl Record {
             let word = self.word.load(Acquire);
             if word & LOCKED != 0 {
                 spin_loop();
-            } else if Known::of(word).generation >= base {
+            } else if Known(word).generation() >= base {
                 return false;
             } else if self
                 .word
@@ -145,7 +172,7 @@ impl Record {
         }
         let (id, root) = (self.id.load(Acquire), self.root.load(Acquire));
         // A new tenant's word differs from the old one's: it is of this generation or a later one.
-        (self.word.load(Relaxed) == word).then(|| (id, root, Known::of(word)))
+        (self.word.load(Relaxed) == word).then_some((id, root, Known(word)))
     }
 }
 
@@ -177,11 +204,11 @@ impl ProcRecord {
     }
 
     pub(super) fn known(&self) -> Known {
-        Known::of(self.word.load(Acquire)) // pairs with `set` by the last holder
+        Known(self.word.load(Acquire)) // pairs with `set` by the last holder
     }
 
     pub(super) fn set(&self, known: Known) {
-        self.word.store(known.word(), Release);
+        self.word.store(known.0, Release);
     }
 
     /// Its runtime has ended.

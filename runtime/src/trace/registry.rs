@@ -5,6 +5,7 @@ use super::pen::Pen;
 use super::record::{ProcRecord, Record};
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicU64, Relaxed};
 use crate::sys::lock::{Lock, Rank};
+use crate::time::ticks;
 use std::sync::{Arc, OnceLock, Weak};
 
 /// Records of a table.
@@ -34,6 +35,7 @@ static RUNTIMES: AtomicU64 = AtomicU64::new(0);
 
 /// A runtime begins; gives its number.
 pub(crate) fn add_runtime() -> u64 {
+    ticks::note(); // so that a trace that begins later knows the counter's rate
     RUNTIMES.fetch_add(1, Relaxed)
 }
 

@@ -18,7 +18,7 @@ use super::encode::{Batch, FREQUENCY, HEADER, NONE, UNIT_NANOS, kind, number};
 use super::gate::Gate;
 use super::generation::{self, Generation};
 use super::outbox::Sink;
-use super::pen::{Ink, LATE, Late, Pen, Subject};
+use super::pen::{Details, Ink, LATE, Late, Pen, Subject};
 use super::record::{NOBODY, PROC_IDLE, RUNNABLE, Record, WAITING};
 use super::samples::{DRAIN, Samples};
 use super::{registry, tables};
@@ -27,6 +27,7 @@ use crate::sys::event::Event;
 use crate::sys::lock::{Lock, Rank};
 use crate::sys::{membarrier, thread};
 use crate::time::clock;
+use crate::time::ticks::{self, Scale};
 use std::collections::HashSet;
 use std::io;
 use std::panic::Location;
@@ -35,6 +36,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A generation lasts so long,
 const GENERATION: Duration = Duration::from_secs(1);
+/// or so long while the rate of the CPU's counter is not known,
+const LEARNING: Duration = Duration::from_millis(20);
 /// or until it has so many bytes.
 pub(super) const GENERATION_BYTES: usize = 8 << 20;
 /// Beyond so many bytes that the closer has not come for, buffers are thrown away: it does not get to run.
@@ -54,6 +57,8 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 /// A trace runs, or begins or ends.
 static BUSY: AtomicBool = AtomicBool::new(false);
 static STOP: AtomicBool = AtomicBool::new(false);
+/// What those read the time with who write in the generation of the moment.
+static SCALE: Lock<Scale> = Lock::new(Rank::Trace, Scale::KERNEL);
 /// Generations asked for, and closed, of all traces.
 static ASKED: AtomicU64 = AtomicU64::new(0);
 static CLOSED: AtomicU64 = AtomicU64::new(0);
@@ -84,6 +89,11 @@ pub(super) fn base() -> u64 {
     BASE.load(Relaxed)
 }
 
+/// What to read the time with in the generation that has begun.
+pub(super) fn scale() -> Scale {
+    *SCALE.lock()
+}
+
 /// A buffer is full, or its generation over.
 pub(super) fn queue(batch: Batch) {
     let mut queue = QUEUE.lock();
@@ -109,14 +119,32 @@ pub(super) fn give_up(why: &str) {
     }
 }
 
+/// What there is to say of [`OWN_TASK`].
+struct OwnTask;
+
+impl Details for OwnTask {
+    fn entry(&self) -> &'static str {
+        "bast::trace"
+    }
+
+    fn code(&self) -> usize {
+        0
+    }
+
+    fn spawned(&self) -> &'static Location<'static> {
+        Location::caller()
+    }
+
+    fn label(&self) -> Option<&str> {
+        None
+    }
+}
+
 fn own_task() -> Subject<'static> {
     Subject {
         record: &OWN_RECORD,
         id: OWN_TASK,
-        entry: || "bast::trace",
-        code: 0,
-        spawned: Location::caller(),
-        label: None,
+        details: &OwnTask,
     }
 }
 
@@ -160,6 +188,7 @@ pub(super) fn begin(
         generation,
         opening: Vec::new(),
         since: clock::now(),
+        learns: false,
         lost: 0,
         samples,
     };
@@ -195,6 +224,8 @@ struct Closer {
     /// The batch with which the generation of the moment begins.
     opening: Vec<u8>,
     since: u64,
+    /// The rate of the CPU's counter is not known yet.
+    learns: bool,
     /// Generations in a row that were not written.
     lost: u64,
     /// None: not asked for.
@@ -232,7 +263,8 @@ impl Closer {
                 || QUEUE.lock().bytes > GENERATION_BYTES
         };
         loop {
-            let left = (self.since + GENERATION.as_nanos() as u64).saturating_sub(clock::now());
+            let lasts = if self.learns { LEARNING } else { GENERATION };
+            let left = (self.since + lasts.as_nanos() as u64).saturating_sub(clock::now());
             let left = Duration::from_nanos(left);
             let Some(samples) = &mut self.samples else {
                 EVENT.wait(left, due);
@@ -251,6 +283,7 @@ impl Closer {
         BASE.store(self.generation, Relaxed);
         self.opening = sync_batch(self.generation);
         self.since = clock::now();
+        self.set_scale();
         GATE.set(self.generation);
         membarrier::heavy();
         let lost = std::mem::take(&mut self.lost);
@@ -264,6 +297,13 @@ impl Closer {
         }
     }
 
+    /// For the generation that is about to begin.
+    fn set_scale(&mut self) {
+        let scale = ticks::scale();
+        self.learns = scale.is_kernel() && ticks::is_unknown_yet();
+        *SCALE.lock() = scale;
+    }
+
     /// Ends the generation and gives it away; opens the next one, unless that was the last.
     fn close(&mut self, stop: bool) {
         let closed = self.generation;
@@ -273,6 +313,7 @@ impl Closer {
         let next = if stop || pause { 0 } else { self.generation };
         let mut whole = Generation::default();
         whole.push(std::mem::replace(&mut self.opening, sync_batch(self.generation)));
+        self.set_scale();
         GATE.set(next);
         let began = std::mem::replace(&mut self.since, clock::now());
         if next != 0 {
@@ -322,7 +363,7 @@ fn end_all(closed: u64, pens: &[Arc<Pen>]) {
         let tables = registry::tables();
         let all = tables.iter().flat_map(|table| table.iter());
         for record in all.chain([&OWN_RECORD]) {
-            if record.known().generation >= base() {
+            if record.known().generation() >= base() {
                 ink.bury(record);
             }
         }
@@ -344,18 +385,18 @@ fn collect(generation: u64, whole: &mut Generation) {
 
 /// Statuses of all that nothing happened to in a generation that is closed: so it is now as it was all the time.
 fn tell_rest(generation: u64, bytes: &mut Vec<u8>) {
-    let holds = |known: super::record::Known| known.generation >= base() && known.generation < generation;
+    let holds = |known: super::record::Known| known.generation() >= base() && known.generation() < generation;
     let mut rest = Vec::new();
     for table in registry::tables() {
         rest.extend(table.iter().filter_map(Record::look));
     }
     rest.extend(OWN_RECORD.look());
-    rest.retain(|(_, _, known)| holds(*known) && matches!(known.state, RUNNABLE | WAITING));
+    rest.retain(|(_, _, known)| holds(*known) && matches!(known.state(), RUNNABLE | WAITING));
     let idle: Vec<_> = registry::processors()
         .iter()
         .filter(|processor| {
             let known = processor.known();
-            known.generation >= first() && known.generation < generation && known.state == PROC_IDLE
+            known.generation() >= first() && known.generation() < generation && known.state() == PROC_IDLE
         })
         .map(|processor| processor.number)
         .collect();
@@ -372,8 +413,8 @@ fn tell_rest(generation: u64, bytes: &mut Vec<u8>) {
         }
     }
     for (id, root, known) in rest {
-        debug_assert_ne!(known.state, NOBODY);
-        told.task(id, root, known.state);
+        debug_assert_ne!(known.state(), NOBODY);
+        told.task(id, root, known.state());
     }
     idle.into_iter().for_each(|number| told.processor(number));
     told.flush();

@@ -284,28 +284,46 @@ pub(super) fn frames_above(lines: &[&Symbol], root: u32) -> Vec<u32> {
 
 /// A sheet's memory of numbers.
 #[derive(Debug)]
-pub(super) struct Cache(Box<[(Key, u32)]>);
+pub(super) struct Cache(Box<[Place]>);
+
+/// What was looked up last of all that comes to lie here.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    key: Key,
+    number: u32,
+    /// The string that goes with a stack, if that was asked for.
+    reason: u32,
+}
 
 /// Two addresses, and a number that tells apart what has the same.
 type Key = (usize, usize, u32);
 
+/// In that number: beyond all stacks.
+const IS_WAIT: u32 = 1 << 31;
+
 impl Cache {
     pub(super) fn new() -> Cache {
-        Cache(vec![((0, 0, 0), 0); PLACES].into())
+        Cache(vec![Place::default(); PLACES].into())
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.fill(((0, 0, 0), 0));
+        self.0.fill(Place::default());
     }
 
     #[inline]
     fn get(&mut self, key: Key, make: impl FnOnce() -> u32) -> u32 {
+        self.get_both(key, || (make(), 0)).0
+    }
+
+    #[inline]
+    fn get_both(&mut self, key: Key, make: impl FnOnce() -> (u32, u32)) -> (u32, u32) {
         let mixed = key.0 ^ key.1.rotate_left(7) ^ (key.2 as usize).wrapping_mul(0x9e37);
         let place = &mut self.0[(mixed ^ mixed >> 7 ^ mixed >> 14) % PLACES];
-        if place.0 != key {
-            *place = (key, make());
+        if place.key != key {
+            let (number, reason) = make();
+            *place = Place { key, number, reason };
         }
-        place.1
+        (place.number, place.reason)
     }
 
     /// A string that is part of the program.
@@ -339,6 +357,24 @@ impl Cache {
     pub(super) fn stack(&mut self, what: &'static str, at: &'static Location<'static>, root: u32) -> u32 {
         let key = (what.as_ptr() as usize, std::ptr::from_ref(at) as usize, root);
         self.get(key, || stack_of(what, at, root))
+    }
+
+    /// The stack of a wait for `what`, and the string of the reason that always goes with it.
+    #[inline]
+    pub(super) fn wait(
+        &mut self,
+        reason: &'static str,
+        what: &'static str,
+        at: &'static Location<'static>,
+        root: u32,
+    ) -> (u32, u32) {
+        // Told apart from the same call where it is no wait.
+        let key = (
+            what.as_ptr() as usize,
+            std::ptr::from_ref(at) as usize,
+            root | IS_WAIT,
+        );
+        self.get_both(key, || (stack_of(what, at, root), string(reason) as u32))
     }
 
     /// The stack `short` with the frames of a walk.

@@ -208,6 +208,22 @@ pub(crate) unsafe fn read_word(address: usize) -> usize {
     value
 }
 
+/// See the [contract](super).
+#[inline(always)]
+pub(crate) fn fetch(address: *const u8) {
+    // SAFETY: validity: a hint, which reads and writes nothing, at any address. aliasing: as that.
+    unsafe { asm!("prfm pstl1keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags)) };
+}
+
+/// See the [contract](super). The virtual counter, which the kernel's own clock reads in user mode.
+#[inline(always)]
+pub(crate) fn counter() -> u64 {
+    let ticks: u64;
+    // SAFETY: validity: copies a register that user mode may read. aliasing: touches no memory.
+    unsafe { asm!("mrs {}, cntvct_el0", out(reg) ticks, options(nomem, nostack, preserves_flags)) };
+    ticks
+}
+
 /// See the [contract](super). A guarded control stack is turned on only for programs whose every object is
 /// marked for it, which ours are not.
 pub(crate) fn has_shadow_stack() -> bool {

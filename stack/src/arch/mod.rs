@@ -9,6 +9,8 @@
 //! | `stack_pointer()` | the present stack pointer |
 //! | `frame_pointer()` | what is in the register for frame pointers, which may be anything |
 //! | `read_word(address)` | loads a word behind the compiler's back |
+//! | `fetch(address)` | fetches a line of the cache that will be written |
+//! | `counter()` | the CPU's own counter of ticks |
 //! | `has_shadow_stack()` | whether the CPU checks return addresses against a second stack |
 //! | `valgrind_request(..)` | a client request of Valgrind; 0 when not under it |
 //!

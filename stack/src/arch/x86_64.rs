@@ -220,6 +220,21 @@ pub(crate) unsafe fn read_word(address: usize) -> usize {
     value
 }
 
+/// See the [contract](super). PREFETCHW does nothing on CPUs that have it in name only (Intel before Broadwell).
+#[inline(always)]
+pub(crate) fn fetch(address: *const u8) {
+    // SAFETY: validity: a hint, which reads and writes nothing, at any address. aliasing: as that.
+    unsafe { asm!("prefetchw [{}]", in(reg) address, options(readonly, nostack, preserves_flags)) };
+}
+
+/// See the [contract](super). RDTSC.
+#[inline(always)]
+pub(crate) fn counter() -> u64 {
+    // SAFETY: validity: the instruction is there on every CPU of this architecture, and a system that forbids it (`prctl`,
+    // `PR_SET_TSC`) says so by a signal. aliasing: no memory is touched.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 /// See the [contract](super). RDSSPQ is a no-operation that leaves its operand alone unless the kernel has
 /// turned shadow stacks on (Intel SDM 2B).
 pub(crate) fn has_shadow_stack() -> bool {
