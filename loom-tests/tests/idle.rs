@@ -183,7 +183,8 @@ impl World {
                 return;
             }
         }
-        if self.idle.end_search_found() {
+        // F1, F2, F3
+        if self.idle.end_search_found() && self.has_any_work() {
             self.wake_one();
         }
     }
@@ -347,7 +348,7 @@ fn work_from_outside_while_the_last_searcher_gives_up() {
     });
 }
 
-/// Planted: `idle_no_successor`.
+/// Planted: `idle_no_successor`, `idle_no_found_fence`.
 #[test]
 fn a_searcher_that_finds_work_wakes_a_successor_for_the_rest() {
     loom::model(|| {
@@ -356,6 +357,21 @@ fn a_searcher_that_finds_work_wakes_a_successor_for_the_rest() {
         world.publish();
         world.publish();
         searcher.join().unwrap();
+        world.settle();
+    });
+}
+
+/// The last searcher sees no processor idle while one is being left, whose worker looks for itself.
+#[test]
+fn a_searcher_that_finds_work_while_a_processor_comes_to_idle() {
+    loom::model(|| {
+        let world = World::new(0, 1);
+        let searcher = spawn(&world, |world| world.search(0));
+        let blocking = spawn(&world, World::give_processor);
+        world.publish();
+        world.publish();
+        searcher.join().unwrap();
+        blocking.join().unwrap();
         world.settle();
     });
 }

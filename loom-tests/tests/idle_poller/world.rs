@@ -388,7 +388,11 @@ impl World {
         if self.tasks.fetch_update(Relaxed, Relaxed, less).is_err() {
             return self.sleep_until_work(me, hand);
         }
-        if std::mem::take(&mut hand.searching) && self.idle.end_search_found() {
+        let wanted = || {
+            let waited = self.interrupts.is_waiting();
+            self.tasks.load(Relaxed) > 0 || !is_watched(waited, true, self.first_timer())
+        };
+        if std::mem::take(&mut hand.searching) && self.idle.end_search_found() && wanted() {
             self.wake_one();
         }
         if self.endless {

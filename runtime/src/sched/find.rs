@@ -229,10 +229,14 @@ impl Inside {
         None
     }
 
-    /// Found something: the last searcher wakes a successor.
+    /// Found something: the last searcher wakes a successor if there is more to do.
     pub(super) fn stop_searching(&mut self) {
-        if self.worker().searching.replace(false) && self.shared().idle.end_search_found() {
-            self.shared().wake_one();
+        let shared = self.shared();
+        if self.worker().searching.replace(false)
+            && shared.idle.end_search_found()
+            && shared.wants_successor()
+        {
+            shared.wake_one();
         }
     }
 

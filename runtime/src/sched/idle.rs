@@ -10,8 +10,12 @@
 //!
 //! # Chosen way (Go's, `proc.go`, "Worker thread parking/unparking")
 //! A worker that holds a processor and has found nothing is **searching**. Whoever publishes work wakes one worker
-//! only if some processor idles and nobody searches. In exchange, the **last** searcher to find work wakes a
-//! successor, and a searcher that gives up looks at every queue once more after it has stopped counting itself.
+//! only if some processor idles and nobody searches. In exchange, the **last** searcher to find work looks whether there is
+//! more of it, and wakes a successor then; and a searcher that gives up looks at every queue once more after it has stopped
+//! counting itself.
+//!
+//! Go wakes the successor whether there is more or not. For a task that comes alone to a program that waits that is a second
+//! thread woken each time, before the task runs: 14 of the 17 us from its wake-up to its first instruction.
 //!
 //! # Why nothing is lost
 //! Publisher: (P1) push the task; (P2) SeqCst fence; (P3) read `searching` and `idle`.
@@ -20,6 +24,10 @@
 //! One of the fences comes first in the single order of SeqCst fences. If P2 precedes S3, S4 sees the task.
 //! If S3 precedes P2, P3 sees `searching` without this worker and `idle` with its processor, so the publisher
 //! wakes somebody (or sees another searcher, to which the argument applies again; the last one ends it).
+//! Searcher that found work, and was the last: (F1) `searching -= 1`; (F2) SeqCst fence; (F3) read `idle`, and unless that is
+//! zero look at all queues. If F2 precedes P2, P3 sees that nobody searches. If P2 precedes F2, F3 sees the task, and wakes
+//! somebody for it if a processor idles. It may miss one that comes to idle now: then its S3 is behind F2, so behind P2,
+//! and its S4 sees the task.
 //! A worker that puts its processor among the idle **without** having searched, because too many did or because it is
 //! about to block, takes S1, S3 and S4 just the same: the last searcher may have found work, and no idle processor
 //! for the rest of it, a moment before.
@@ -28,7 +36,7 @@
 //! among the idle; so the waker looks for sleepers once more under the lock of S1, and a worker that lies down later
 //! finds the processor in its own S4. A worker that lies down with its task (see `sleep_bound`) is on no list of
 //! sleepers, but makes room for one more thread: S3 and S4 again.
-//! The loom model `idle` fails when either fence is taken out.
+//! The loom model `idle` fails when any of the fences is taken out.
 
 #![cfg_attr(
     not(bast_loom),
@@ -91,12 +99,18 @@ impl Idle {
         self.searching.fetch_add(1, AcqRel);
     }
 
-    /// A searcher found work. True: it was the last one and must wake a successor.
+    /// F1 and F2: a searcher found work. True: it was the last one, a processor idles, and it must look whether there is more
+    /// (F3), and wake a successor for that.
     #[must_use]
     pub fn end_search_found(&self) -> bool {
         let before = self.searching.fetch_sub(1, AcqRel);
         debug_assert!(before > 0, "a worker stopped searching twice");
-        before == 1 && !cfg!(bast_plant = "idle_no_successor")
+        if before != 1 || cfg!(bast_plant = "idle_no_successor") {
+            return false;
+        }
+        #[cfg(not(bast_plant = "idle_no_found_fence"))]
+        fence(SeqCst); // F2; pairs with P2 in `claim_wake`, and with S3
+        self.processors.load(Relaxed) > 0
     }
 
     /// S2 and S3: a searcher gives up, having put its processor among the idle. It must now look once more (S4).

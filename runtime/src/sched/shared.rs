@@ -2,7 +2,7 @@
 
 use super::global_queue::{CHAIN_MAX, GlobalQueue};
 use super::idle::Idle;
-use super::idle_poller::{Place, who_goes_on};
+use super::idle_poller::{Place, is_watched, who_goes_on};
 use super::local_queue::{self, LocalQueue};
 use super::processor::Processor;
 use super::reactor::Reactor;
@@ -394,6 +394,22 @@ impl Shared {
         self.has_shared()
             || self.has_held()
             || self.processors.iter().any(|processor| processor.queue.has_ring())
+    }
+
+    /// F3 of `idle`: is there something left for one more worker? Next slots count here, whose owners may be at something
+    /// long; and so does the poller if nobody waits in it, as a searcher that finds nothing goes there.
+    pub(crate) fn wants_successor(&self) -> bool {
+        self.has_shared()
+            || self.has_held()
+            || self
+                .processors
+                .iter()
+                .any(|processor| !processor.queue.is_empty())
+            || !is_watched(
+                self.reactor.poller().is_waiting(),
+                self.reactor.has_sources(),
+                self.first_timer(),
+            )
     }
 
     /// When the first timer of all processors is due.

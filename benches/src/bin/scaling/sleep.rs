@@ -61,22 +61,30 @@ impl Sim {
             self.write_counts(cpu, domain);
             self.domains[domain].searching -= 1;
         }
-        let (costs, now) = (self.costs.clone(), self.cpus[cpu].at);
-        let mut wait = 0;
-        let mut found = self.domains.iter().any(|domain| !domain.global.is_empty());
-        for victim in 0..self.processors {
-            let it = &mut self.cpus[victim];
-            wait += it.head.read(&costs, cpu, now).max(it.tail.read(&costs, cpu, now));
-            wait += it.due_line.read(&costs, cpu, now);
-            found |= !it.ring.is_empty();
-        }
-        let looks = 2 * self.processors as u64 * costs.look;
-        self.spend(cpu, Cause::Steal, looks + wait / costs.overlap.max(1));
-        if found {
+        if self.look_at_all(cpu) {
             self.then(cpu, Step::Lock(domain, Section::Reclaim));
         } else {
             self.then(cpu, Step::Sleep);
         }
+    }
+
+    /// Is there work in any queue? The first one that has some ends the look.
+    pub(super) fn look_at_all(&mut self, cpu: usize) -> bool {
+        let (costs, now) = (self.costs.clone(), self.cpus[cpu].at);
+        let (mut wait, mut looks) = (0, 0);
+        let mut found = self.domains.iter().any(|domain| !domain.global.is_empty());
+        for victim in 0..self.processors {
+            if found {
+                break;
+            }
+            let it = &mut self.cpus[victim];
+            wait += it.head.read(&costs, cpu, now).max(it.tail.read(&costs, cpu, now));
+            wait += it.due_line.read(&costs, cpu, now);
+            looks += 2 * costs.look;
+            found = !it.ring.is_empty();
+        }
+        self.spend(cpu, Cause::Steal, looks + wait / costs.overlap.max(1));
+        found
     }
 
     pub(crate) fn first_timer(&self) -> u64 {

@@ -448,7 +448,11 @@ impl Sim {
             let domain = self.domain_of(cpu);
             self.write_counts(cpu, domain);
             self.domains[domain].searching -= 1;
-            if self.domains[domain].searching == 0 {
+            let idles = self.domains.iter().any(|domain| !domain.idle.is_empty());
+            if self.domains[domain].searching == 0
+                && idles
+                && (self.look_at_all(cpu) || !self.domains[domain].poller_busy)
+            {
                 self.then(cpu, Step::WakeAbroad);
             }
         }
