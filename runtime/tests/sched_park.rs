@@ -348,3 +348,35 @@ fn outside_a_task_park_panics_with_what_to_do() {
     yield_now(); // std's, on a plain thread
     bast::task::checkpoint();
 }
+
+/// The one that was woken for it finds no more work, and does not wake a second one before it runs the task.
+#[test]
+fn a_task_that_comes_alone_wakes_one_worker() {
+    const ROUNDS: usize = 100;
+    let runtime = start_with(4);
+    let heard = Arc::new(AtomicUsize::new(0));
+    let hearer = heard.clone();
+    let task = runtime
+        .spawn(move || {
+            while hearer.fetch_add(1, AcqRel) < ROUNDS {
+                park();
+            }
+        })
+        .unwrap();
+    let handle = runtime.handle();
+    let all_idle = || {
+        let metrics = handle.metrics();
+        metrics.processors_idle == metrics.processors
+    };
+    let mut woken_alone = 0;
+    for round in 1..=ROUNDS {
+        wait_for(|| heard.load(Acquire) == round && all_idle());
+        let before = handle.metrics().wakes;
+        task.task().unpark();
+        wait_for(|| heard.load(Acquire) > round && all_idle());
+        woken_alone += usize::from(handle.metrics().wakes == before + 1);
+    }
+    task.join().unwrap();
+    // The monitor may wake somebody too, and disorder lets a park return without an unpark.
+    assert!(woken_alone >= ROUNDS / 2, "in {woken_alone} of {ROUNDS}");
+}
