@@ -206,21 +206,26 @@ impl Server {
     }
 
     fn load_arguments(&self, connections: usize, bytes: usize, depth: usize) -> Vec<String> {
-        let pairs = [
-            ("--port", self.port.clone()),
-            ("--connections", connections.to_string()),
-            ("--bytes", bytes.to_string()),
-            ("--depth", depth.to_string()),
-        ];
-        pairs
-            .into_iter()
-            .flat_map(|(name, value)| [name.to_owned(), value])
-            .collect()
+        load_arguments(&self.port, connections, bytes, depth)
     }
 
     fn stop(self) -> Result<(), String> {
         self.child.stop()
     }
+}
+
+/// For a client of the server at `port`.
+pub(crate) fn load_arguments(port: &str, connections: usize, bytes: usize, depth: usize) -> Vec<String> {
+    let pairs = [
+        ("--port", port.to_owned()),
+        ("--connections", connections.to_string()),
+        ("--bytes", bytes.to_string()),
+        ("--depth", depth.to_string()),
+    ];
+    pairs
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect()
 }
 
 /// The number after `name` in what a client printed.

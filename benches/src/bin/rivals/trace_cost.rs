@@ -7,6 +7,7 @@ use crate::memory::cpu_nanos;
 use crate::options::Work;
 use crate::process::Launcher;
 use crate::run::bast_runtime;
+use crate::served::load_arguments;
 use crate::stats::median;
 use bast::net::{TcpListener, TcpStream};
 use clap::Args;
@@ -112,15 +113,7 @@ fn lock(counts: &Counts) -> std::sync::MutexGuard<'_, Vec<Arc<Count>>> {
 fn measure(options: &CostOptions, launcher: &Launcher, port: u16, counts: &Counts) -> Result<(), String> {
     let length = Duration::from_millis(options.window_millis);
     let all = (length + 2 * SETTLE) * 2 * u32::try_from(options.pairs).map_err(|error| error.to_string())?;
-    let pairs = [
-        ("--port", u64::from(port)),
-        ("--connections", options.connections as u64),
-        ("--bytes", options.bytes as u64),
-    ];
-    let arguments: Vec<String> = pairs
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value.to_string()])
-        .collect();
+    let arguments = load_arguments(&port.to_string(), options.connections, options.bytes, 1);
     // Longer than is needed: it is killed at the end.
     let _load = launcher.start_load_for(2 * all + 2 * WARM_UP, "closed", &arguments)?;
     let since = Instant::now();
