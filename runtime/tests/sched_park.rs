@@ -354,12 +354,17 @@ fn outside_a_task_park_panics_with_what_to_do() {
 fn a_task_that_comes_alone_wakes_one_worker() {
     const ROUNDS: usize = 100;
     let runtime = start_with(4);
+    let _watchdog = Watchdog::start("4 processors", Some(runtime.handle()));
+    let asked = Arc::new(AtomicUsize::new(0));
     let heard = Arc::new(AtomicUsize::new(0));
-    let hearer = heard.clone();
+    let (seen, tell) = (asked.clone(), heard.clone());
     let task = runtime
         .spawn(move || {
-            while hearer.fetch_add(1, AcqRel) < ROUNDS {
-                park();
+            for round in 1..=ROUNDS {
+                while seen.load(Acquire) < round {
+                    park(); // it may return for no reason
+                }
+                tell.store(round, Release);
             }
         })
         .unwrap();
@@ -369,14 +374,15 @@ fn a_task_that_comes_alone_wakes_one_worker() {
         metrics.processors_idle == metrics.processors
     };
     let mut woken_alone = 0;
+    wait_for(all_idle);
     for round in 1..=ROUNDS {
-        wait_for(|| heard.load(Acquire) == round && all_idle());
         let before = handle.metrics().wakes;
+        asked.store(round, Release);
         task.task().unpark();
-        wait_for(|| heard.load(Acquire) > round && all_idle());
+        wait_for(|| heard.load(Acquire) == round && all_idle());
         woken_alone += usize::from(handle.metrics().wakes == before + 1);
     }
     task.join().unwrap();
-    // The monitor may wake somebody too, and disorder lets a park return without an unpark.
+    // The monitor may wake somebody too.
     assert!(woken_alone >= ROUNDS / 2, "in {woken_alone} of {ROUNDS}");
 }
