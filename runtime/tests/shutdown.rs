@@ -226,6 +226,7 @@ fn a_task_that_never_comes_back_is_reported_after_the_grace() {
 /// who joins it is told at the end.
 #[test]
 fn what_is_queued_behind_a_busy_task_is_given_up() {
+    const QUEUED: usize = 5;
     let runtime = start(
         bast::Builder::new()
             .processors(1)
@@ -236,20 +237,30 @@ fn what_is_queued_behind_a_busy_task_is_given_up() {
     let (tell, told) = std::sync::mpsc::channel();
     let (leave, left) = (Gate::new(), Gate::new());
     let gates = (leave.clone(), left.clone());
+    let ran = Arc::new(AtomicUsize::new(0));
+    let count = ran.clone();
     let busy = move || {
-        let queued = [(); 5].map(|()| bast::spawn(|| ()));
-        tell.send(queued).unwrap();
+        let queued = [(); QUEUED].map(|()| {
+            let count = count.clone();
+            bast::spawn(move || _ = count.fetch_add(1, AcqRel))
+        });
+        // From here on nothing lets them run. Disorder may have let this task yield to some of them before.
+        tell.send((queued, count.load(Acquire))).unwrap();
         while !gates.0.is_open() {
             std::hint::spin_loop();
         }
         gates.1.open();
     };
     drop(runtime.spawn(busy).unwrap());
-    let queued = told.recv().unwrap();
+    let (queued, before) = told.recv().unwrap();
     drop(runtime);
-    for task in queued {
-        assert!(task.join().unwrap_err().is_shutdown());
-    }
+    let ends = queued.map(bast::JoinHandle::join);
+    let given_up = ends
+        .iter()
+        .filter(|end| end.as_ref().is_err_and(|error| error.is_shutdown()))
+        .count();
+    assert_eq!((given_up, ran.load(Acquire)), (QUEUED - before, before));
+    assert!(before < QUEUED, "the last one was queued after all others");
     leave.open();
     left.wait();
 }
