@@ -28,6 +28,7 @@ fn shrink(processors: usize, meanwhile: impl FnOnce()) {
     let before = util::status("RssAnon");
     let deep: &AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
     let measured: &AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+    let over: &AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
     let tasks: Vec<_> = (0..TASKS)
         .map(|_| {
             runtime
@@ -37,7 +38,9 @@ fn shrink(processors: usize, meanwhile: impl FnOnce()) {
                     while !measured.load(Acquire) {
                         bast::task::yield_now(); // who is parked may be seen to before all of them are
                     }
-                    bast::task::park();
+                    while !over.load(Acquire) {
+                        bast::task::park();
+                    }
                     // What it wrote before the park is still there, and the depths can be used again.
                     touch_the_depths();
                 })
@@ -56,6 +59,7 @@ fn shrink(processors: usize, meanwhile: impl FnOnce()) {
         let kept = util::status("RssAnon").saturating_sub(before);
         (kept as usize * 1024) < TASKS * DEEP_BYTES / 4
     });
+    over.store(true, Release);
     for task in tasks {
         task.task().unpark();
         task.join().unwrap();
