@@ -196,13 +196,13 @@ fn what_waits_runs_in_the_order_of_priority() {
             });
             let order = order.into_inner().unwrap();
             assert_eq!(order.len(), 3 * EACH);
+            if cfg!(bast_chaos) {
+                return; // it makes an order of its own
+            }
             if handle.metrics().detaches == before {
                 break order;
             }
         };
-        if cfg!(bast_chaos) {
-            return;
-        }
         let before_last = |first: Priority, last: Priority| {
             let end = order.iter().rposition(|&priority| priority == first).unwrap();
             order[..end].iter().filter(|&&priority| priority == last).count()

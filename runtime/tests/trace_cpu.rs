@@ -149,9 +149,9 @@ fn one_without_a_processor_is_sampled_too() {
         // Until the trace of a piece has one: each takes a second at most.
         wait_for(|| {
             sleeps();
-            let bytes = bytes.get();
-            !bytes.is_empty()
-                && trace_bytes::samples(&bytes)
+            let ended = bytes.ended();
+            !ended.is_empty()
+                && trace_bytes::samples(&ended)
                     .iter()
                     .any(|sample| sample.task & NUMBER == number && sample.processor == NONE)
         });

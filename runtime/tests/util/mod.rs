@@ -10,6 +10,7 @@ pub(crate) mod net;
 pub(crate) mod trace_bytes;
 
 use bast::{Builder, Handle, Runtime};
+use std::io::Write;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -47,9 +48,11 @@ impl Watchdog {
                 if *over {
                     return;
                 }
-                eprintln!("\ntest {name} ({what}) hangs: {HANG:?} and not over");
+                // Not `eprintln`: this thread's is kept with the test's output, which is lost with the process.
+                let mut stderr = std::io::stderr();
+                let _ = writeln!(stderr, "\ntest {name} ({what}) hangs: {HANG:?} and not over");
                 if let Some(handle) = handle {
-                    eprintln!("metrics: {:#?}", handle.metrics());
+                    let _ = writeln!(stderr, "metrics: {:#?}", handle.metrics());
                 }
                 if std::env::var_os("BAST_TEST_GDB").is_some() {
                     let pid = std::process::id().to_string();

@@ -16,6 +16,20 @@ impl Bytes {
     pub(crate) fn get(&self) -> Vec<u8> {
         self.0.lock().unwrap().clone()
     }
+
+    /// The generations that have been written whole, while the trace goes on.
+    pub(crate) fn ended(&self) -> Vec<u8> {
+        let mut trace = self.get();
+        let mut rest = trace.get(HEADER..).unwrap_or_default();
+        let mut ended = 0;
+        while let Some(part) = next_part(&mut rest) {
+            if matches!(part, Part::End) {
+                ended = trace.len() - rest.len();
+            }
+        }
+        trace.truncate(ended);
+        trace
+    }
 }
 
 impl Write for Bytes {
@@ -38,17 +52,74 @@ pub(crate) struct Event {
     pub(crate) words: Vec<u64>,
 }
 
-fn number(bytes: &mut &[u8]) -> u64 {
+/// Bytes before the first generation.
+const HEADER: usize = 16;
+
+/// None: it is cut off.
+fn try_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..).step_by(7) {
-        let (&byte, rest) = bytes.split_first().expect("the trace goes on");
+        let (&byte, rest) = bytes.split_first()?;
         *bytes = rest;
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             break;
         }
     }
-    value
+    Some(value)
+}
+
+fn number(bytes: &mut &[u8]) -> u64 {
+    try_number(bytes).expect("the trace goes on")
+}
+
+/// What a trace consists of.
+enum Part<'a> {
+    Batch {
+        generation: u64,
+        time: u64,
+        payload: &'a [u8],
+    },
+    /// Of a generation.
+    End,
+}
+
+/// None: nothing is left, or what is left is cut off.
+fn next_part<'a>(rest: &mut &'a [u8]) -> Option<Part<'a>> {
+    let (&first, mut after) = rest.split_first()?;
+    let part = if first == 52 {
+        Part::End
+    } else {
+        assert_eq!(first, 1, "a batch");
+        let [generation, _thread, time, size] = [(); 4].map(|()| try_number(&mut after));
+        let payload;
+        (payload, after) = after.split_at_checked(size? as usize)?;
+        Part::Batch {
+            generation: generation?,
+            time: time?,
+            payload,
+        }
+    };
+    *rest = after;
+    Some(part)
+}
+
+/// The generation, the first time and the payload of every batch of a trace that is whole.
+fn batches(trace: &[u8]) -> Vec<(u64, u64, &[u8])> {
+    let mut rest = &trace[HEADER..];
+    let parts = std::iter::from_fn(|| next_part(&mut rest));
+    let batches = parts
+        .filter_map(|part| match part {
+            Part::Batch {
+                generation,
+                time,
+                payload,
+            } => Some((generation, time, payload)),
+            Part::End => None,
+        })
+        .collect();
+    assert!(rest.is_empty(), "the trace is cut off");
+    batches
 }
 
 /// How many numbers follow an event's time.
@@ -65,17 +136,8 @@ fn words_of(kind: u8) -> usize {
 
 /// All events, by time, and the strings of each generation.
 pub(crate) fn read(trace: &[u8]) -> (Vec<Event>, HashMap<(u64, u64), String>) {
-    let mut rest = &trace[16..];
     let (mut events, mut strings) = (Vec::new(), HashMap::new());
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        if first == 52 {
-            continue; // end of a generation
-        }
-        assert_eq!(first, 1, "a batch");
-        let [generation, _, mut time, size] = [(); 4].map(|()| number(&mut rest));
-        let (mut payload, after) = rest.split_at(size as usize);
-        rest = after;
+    for (generation, mut time, mut payload) in batches(trace) {
         match payload.first() {
             None | Some(2 | 6 | 50) => {} // stacks, samples, clocks
             Some(4) => {
@@ -136,15 +198,7 @@ pub(crate) struct Sample {
 pub(crate) fn samples(trace: &[u8]) -> Vec<Sample> {
     let (_, strings) = read(trace);
     let (mut samples, mut stacks) = (Vec::new(), HashMap::new());
-    let mut rest = &trace[16..];
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        if first == 52 {
-            continue;
-        }
-        let [generation, _, _, size] = [(); 4].map(|()| number(&mut rest));
-        let (mut payload, after) = rest.split_at(size as usize);
-        rest = after;
+    for (generation, _, mut payload) in batches(trace) {
         let Some((&kind, after)) = payload.split_first() else {
             continue;
         };
