@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use util::trace_bytes::{Bytes, GO_LABEL, GO_STOP, USER_LOG, texts};
-use util::{on_each, run_on, wait_for};
+use util::trace_bytes::{Bytes, GO_LABEL, GO_STOP, USER_LOG, read, texts};
+use util::{Gate, Watchdog, on_each, run_on, start, wait_for};
 
 const HEADER: &[u8] = b"go 1.26 trace";
 
@@ -227,6 +227,59 @@ fn a_name_is_said_wherever_its_task_runs() {
         drop((recorder, sender));
         task.join().unwrap();
     });
+}
+
+/// Of a task that neither waits nor calls anything from before the trace until after it.
+#[test]
+fn a_name_is_said_of_who_computes_on_and_on() {
+    let _alone = alone();
+    let slice = Duration::from_secs(3_600);
+    let runtime = start(bast::Builder::new().processors(2).slice(slice));
+    let handle = runtime.handle();
+    let _watchdog = Watchdog::start("2 processors", Some(handle.clone()));
+    // Who looks blocked, as on a busy machine, loses the processor, and goes on without one: then once more.
+    let trace = loop {
+        let before = handle.metrics().detaches;
+        let trace = runtime.run(beside_one_that_computes);
+        if handle.metrics().detaches == before {
+            break trace;
+        }
+    };
+    let (events, _) = read(&trace);
+    let [first, last] = [events.first(), events.last()].map(|event| event.expect("events").generation);
+    assert!(last >= first + 2, "pieces {first} to {last}");
+    let said = texts(&trace, GO_LABEL, 0);
+    let pieces: Vec<_> = said
+        .iter()
+        .filter(|(_, text)| text == "one that computes")
+        .map(|(piece, _)| *piece)
+        .collect();
+    assert_eq!(pieces, (first..=last).collect::<Vec<_>>());
+}
+
+/// The trace of three pieces.
+fn beside_one_that_computes() -> Vec<u8> {
+    let (began, over) = (Gate::new(), Gate::new());
+    let gates = (began.clone(), over.clone());
+    let named = bast::task::Builder::new().name("one that computes");
+    let computes = move || {
+        gates.0.open();
+        while !gates.1.is_open() {
+            std::hint::spin_loop();
+        }
+    };
+    let task = named.spawn(computes).unwrap();
+    wait_for(|| began.is_open());
+    let recorder = FlightRecorder::new().start().unwrap();
+    let mut trace = Vec::new();
+    for _ in 0..3 {
+        work();
+        trace.clear();
+        recorder.snapshot(&mut trace).unwrap(); // ends a piece
+    }
+    over.open();
+    task.join().unwrap();
+    trace
 }
 
 /// Tasks that do whatever a task can do while the trace pauses.

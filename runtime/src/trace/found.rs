@@ -64,6 +64,9 @@ impl Ink {
                 record,
                 syscall: state == SYSCALL,
             });
+            if state == RUNNING && record.is_to_label(self.generation) {
+                self.label(task);
+            }
         }
     }
 
@@ -101,8 +104,9 @@ impl Ink {
         let (label, reason) = (tables::string(label), u64::from(self.cache.string("unspecified")));
         self.put(kind::GO_CREATE, &[record.id(), root, 0]);
         self.put(kind::GO_START, &[record.id(), known.sequence()]);
-        self.put(kind::GO_LABEL, &[label]);
+        self.put(kind::GO_LABEL, &[u64::from(label)]);
         self.put(leave, &[reason, root]);
+        record.set_label(label);
         record.is_to_label(self.generation);
         record.set(known);
     }

@@ -61,7 +61,7 @@ impl UserTask {
     fn begin(parent: u64, name: &str, at: &'static Location<'static>) -> UserTask {
         let id = NEXT_TASK.fetch_add(1, Relaxed);
         say(|ink| {
-            let name = tables::string(name);
+            let name = u64::from(tables::string(name));
             ink.annotate(kind::USER_TASK_BEGIN, &[id, parent, name], "trace task", at)
         });
         UserTask { id, at }
@@ -106,7 +106,7 @@ fn say_inside(body: impl FnOnce(&mut Ink) -> bool) -> bool {
 
 fn log_of(task: u64, key: &str, value: &str, at: &'static Location<'static>) {
     say(|ink| {
-        let key = tables::string(key);
+        let key = u64::from(tables::string(key));
         let value = tables::passing(ink.generation(), value);
         ink.annotate(kind::USER_LOG, &[task, key, value], "trace log", at)
     });
@@ -129,7 +129,7 @@ fn region_of<T>(task: u64, name: &str, at: &'static Location<'static>, body: imp
                 let name = self.name;
                 say(|ink| {
                     session::base() == base && {
-                        let name = tables::string(name);
+                        let name = u64::from(tables::string(name));
                         ink.annotate(kind::USER_REGION_END, &[task, name], "trace region", at)
                     }
                 });
@@ -139,7 +139,7 @@ fn region_of<T>(task: u64, name: &str, at: &'static Location<'static>, body: imp
 
     let mut base = 0;
     say(|ink| {
-        let word = tables::string(name);
+        let word = u64::from(tables::string(name));
         let said = ink.annotate(kind::USER_REGION_BEGIN, &[task, word], "trace region", at);
         base = if said { session::base() } else { 0 };
         said

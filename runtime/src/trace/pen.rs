@@ -294,6 +294,9 @@ impl Ink {
         {
             let state = if syscall { SYSCALL } else { RUNNING };
             self.tell(record, state);
+            if !syscall && record.label() != 0 && record.is_to_label(generation) {
+                self.put(kind::GO_LABEL, &[u64::from(record.label())]);
+            }
         }
     }
 
@@ -455,17 +458,20 @@ impl Ink {
             record: task.record,
             syscall: false,
         });
-        // In each generation, as those before it may be lost to whoever reads: thrown away by a flight recorder.
+        // In each generation, as those before it may be lost to whoever reads: thrown away by a flight recorder. Who runs as
+        // one begins is named by `tell_own`.
         if task.record.is_to_label(self.generation) {
             self.label(task);
         }
     }
 
+    /// Says the name of the task on the thread, if it has one.
     #[cold]
-    fn label(&mut self, task: &Subject<'_>) {
+    pub(super) fn label(&mut self, task: &Subject<'_>) {
         if let Some(label) = task.label() {
             let label = tables::string(label);
-            self.put(kind::GO_LABEL, &[label]);
+            task.record.set_label(label);
+            self.put(kind::GO_LABEL, &[u64::from(label)]);
         }
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Record {
     id: AtomicU64,
     /// The stack of its entry function alone, by its number in the tables.
     root: AtomicU32,
+    /// Its name, by its number in the tables. 0: it was not said in this trace.
+    label: AtomicU32,
     /// The generation in which its name was said last.
     labelled: AtomicU64,
 }
@@ -89,6 +91,7 @@ impl Record {
             word: AtomicU64::new(0),
             id: AtomicU64::new(0),
             root: AtomicU32::new(0),
+            label: AtomicU32::new(0),
             labelled: AtomicU64::new(0),
         }
     }
@@ -153,6 +156,7 @@ impl Record {
     pub(super) fn name(&self, id: u64, root: u32) {
         self.id.store(id, Relaxed);
         self.root.store(root, Relaxed);
+        self.label.store(0, Relaxed);
         self.labelled.store(0, Relaxed);
     }
 
@@ -162,6 +166,16 @@ impl Record {
             self.labelled.store(generation, Relaxed);
             true
         }
+    }
+
+    /// The number of its name, for who has to say it again without knowing it.
+    pub(super) fn label(&self) -> u32 {
+        self.label.load(Relaxed)
+    }
+
+    /// By who says it.
+    pub(super) fn set_label(&self, label: u32) {
+        self.label.store(label, Relaxed);
     }
 
     /// Copies it, for a walker: None while it changes hands or is claimed.

@@ -189,8 +189,8 @@ pub(super) fn clear() {
 }
 
 /// The number of a string.
-pub(super) fn string(text: &str) -> u64 {
-    u64::from(tables().lock().string(text))
+pub(super) fn string(text: &str) -> u32 {
+    tables().lock().string(text)
 }
 
 /// The number of a string that is needed in `generation` alone.
@@ -328,9 +328,7 @@ impl Cache {
 
     /// A string that is part of the program.
     pub(super) fn string(&mut self, text: &'static str) -> u32 {
-        self.get((text.as_ptr() as usize, text.len(), u32::MAX), || {
-            string(text) as u32
-        })
+        self.get((text.as_ptr() as usize, text.len(), u32::MAX), || string(text))
     }
 
     /// The stack of an entry function alone. Its code is part of the key, as two closures may have one name.
