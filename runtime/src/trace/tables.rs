@@ -372,7 +372,7 @@ impl Cache {
             std::ptr::from_ref(at) as usize,
             root | IS_WAIT,
         );
-        self.get_both(key, || (stack_of(what, at, root), string(reason) as u32))
+        self.get_both(key, || (stack_of(what, at, root), string(reason)))
     }
 
     /// The stack `short` with the frames of a walk.
