@@ -280,18 +280,17 @@ fn a_builder_can_be_used_again_and_printed() {
 #[test]
 fn metrics_name_what_happened() {
     let runtime = start(bast::Builder::new().processors(2));
+    let _watchdog = util::Watchdog::start("metrics", Some(runtime.handle()));
     runtime.run(|| {
         (0..100).for_each(|_| bast::spawn(bast::task::yield_now).join().unwrap());
         bast::time::sleep(Duration::from_millis(1));
     });
-    wait_for(|| runtime.metrics().finished == 101); // a result is handed over just before its task is counted
+    // What is counted may be seen just before its count: a result, or a task that a timer woke on another worker.
+    wait_for(|| runtime.metrics().finished == 101 && runtime.metrics().timers_fired >= 1);
     let metrics = runtime.metrics();
     assert_eq!(metrics.processors, 2);
     assert_eq!((metrics.spawned, metrics.finished), (101, 101));
-    assert!(
-        metrics.switches >= 101 && metrics.parks >= 1 && metrics.timers_fired >= 1,
-        "{metrics:#?}"
-    );
+    assert!(metrics.switches >= 101 && metrics.parks >= 1, "{metrics:#?}");
     wait_for(|| runtime.metrics().processors_idle == 2);
     assert_eq!(runtime.metrics().global_queue, 0);
 }
