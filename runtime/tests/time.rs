@@ -45,26 +45,38 @@ fn never_early() {
 #[test]
 fn the_order_of_waking_is_the_order_of_the_times() {
     run_on(1, || {
-        let woken = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let start = Instant::now();
-        let tasks: Vec<_> = (0..100_u32)
-            .map(|i| {
-                let woken = woken.clone();
-                let place = i * 37 % 100; // armed in another order
-                bast::spawn(move || {
-                    sleep_until(
-                        start + Duration::from_millis(1_000) + Duration::from_micros(u64::from(place) * 10),
-                    );
-                    woken.lock().unwrap().push(place);
-                })
-            })
-            .collect();
-        (0..300).for_each(|_| bast::task::yield_now()); // all of them arm their timers
-        burn(Duration::from_millis(1_010).saturating_sub(start.elapsed())); // all of them come due
-        tasks.into_iter().for_each(|task| task.join().unwrap());
-        let woken = woken.lock().unwrap();
-        assert_eq!(*woken, (0..100).collect::<Vec<_>>());
+        // Whoever is parked for a second may be with the monitor, which gives its stack's memory back, when its time comes; it
+        // then goes through the queue of all. Where the machine was so slow: once more.
+        let order = loop {
+            let start = Instant::now();
+            let order = order_of_waking(start);
+            if start.elapsed() < Duration::from_millis(900) {
+                break order;
+            }
+        };
+        assert_eq!(order, (0..100).collect::<Vec<_>>());
     });
+}
+
+#[cfg(not(bast_chaos))]
+fn order_of_waking(start: Instant) -> Vec<u32> {
+    let woken = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let tasks: Vec<_> = (0..100_u32)
+        .map(|i| {
+            let woken = woken.clone();
+            let place = i * 37 % 100; // armed in another order
+            bast::spawn(move || {
+                sleep_until(
+                    start + Duration::from_millis(300) + Duration::from_micros(u64::from(place) * 10),
+                );
+                woken.lock().unwrap().push(place);
+            })
+        })
+        .collect();
+    (0..300).for_each(|_| bast::task::yield_now()); // all of them arm their timers
+    burn(Duration::from_millis(310).saturating_sub(start.elapsed())); // all of them come due
+    tasks.into_iter().for_each(|task| task.join().unwrap());
+    std::mem::take(&mut woken.lock().unwrap())
 }
 
 #[test]
