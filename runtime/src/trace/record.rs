@@ -168,7 +168,8 @@ impl Record {
         }
     }
 
-    /// The number of its name, for who has to say it again without knowing it.
+    /// The number of its name, for who has to say it again without knowing it. Relaxed, as all but the word: the task's
+    /// hand-over orders its owners, and the lock of the thread's pen the closer, who writes for a thread that runs it.
     pub(super) fn label(&self) -> u32 {
         self.label.load(Relaxed)
     }
