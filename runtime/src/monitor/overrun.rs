@@ -116,7 +116,7 @@ pub(super) fn of(worker: &Worker, blocked: bool, nanos: u64) -> Option<Overrun> 
     // A task's entry never goes away; if it is another task's by now, that says so.
     let id = task.id();
     let spawned_at = task.spawned_at.get();
-    let last_wait = task.site().map(|(reason, at)| (reason.text(), at));
+    let last_wait = task.site().map(|site| (site.reason().text(), site.at()));
     (task.id() == id && worker.current.get() == Some(task)).then_some(Overrun {
         task: id,
         spawned_at,

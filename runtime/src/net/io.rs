@@ -5,7 +5,7 @@ use crate::primitive::atomic::{AtomicU64, Relaxed};
 use crate::sched::inside::Inside;
 use crate::sched::park::{ThreadWaiter, thread_deadline, thread_over, wake_token};
 use crate::task::bound::LIVE;
-use crate::task::header::Reason;
+use crate::task::site::Reason;
 use crate::time::clock::{self, NEVER};
 use bast_netpoll::{Arm, Direction, Disarm, Source, Tokens};
 use std::io;

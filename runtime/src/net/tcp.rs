@@ -4,7 +4,7 @@ use super::io::Watched;
 use super::resolve::each_address;
 use super::socket;
 use crate::primitive::atomic::{Acquire, AtomicBool, Release};
-use crate::task::header::Reason;
+use crate::task::site::Reason;
 use bast_netpoll::Direction;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};

@@ -117,5 +117,5 @@ fn finish(
             super::park::enqueue(task, None);
         }
     }
-    super::traced::unblocked_all(woken);
+    super::traced::unblocked_all(woken, owner.number);
 }

@@ -173,7 +173,7 @@ fn report(leaked: &[TaskRef]) {
             task.spawned_at.get()
         );
         let _ = match task.site() {
-            Some((reason, at)) => writeln!(text, ", last waited in {} at {at}", reason.text()),
+            Some(site) => writeln!(text, ", last waited in {} at {}", site.reason().text(), site.at()),
             None => writeln!(text, ", never waited"),
         };
     }

@@ -65,12 +65,12 @@ impl Inside {
         let task = self.task();
         let parks = matches!(settle, Settle::Park(_));
         let site = task.site().filter(|_| parks);
-        let at = site.map_or(1, |(_, at)| std::ptr::from_ref(at) as usize);
+        let at = site.map_or(1, |site| std::ptr::from_ref(site.at()) as usize);
         if !is_new(at ^ offset << 1) {
             return;
         }
         let does = match site {
-            Some((reason, at)) => format!("parks in {} at {at}", reason.text()),
+            Some(site) => format!("parks in {} at {}", site.reason().text(), site.at()),
             None => "yields".to_owned(),
         };
         let name = task.extra().and_then(|extra| extra.name.as_deref()).unwrap_or("");

@@ -12,6 +12,7 @@ use crate::task::header::{Header, TaskRef};
 use crate::task::slab;
 use crate::task::state::Snapshot;
 use crate::trace::{self, Leave, Pen, ProcRecord, Source, Subject};
+use std::hint::cold_path;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
@@ -75,7 +76,7 @@ fn created_traced(task: TaskRef) {
     let task = subject_of(task);
     with_pen_or_outside(Need::Processor, |ink, _| {
         ink.look_at_stack();
-        ink.created(&task);
+        ink.created(task);
     });
 }
 
@@ -131,21 +132,29 @@ fn with_pen_or_outside(need: Need, body: impl FnOnce(&mut trace::Ink, bool)) {
 #[inline(always)]
 pub(crate) fn unblocked(task: TaskRef) {
     if trace::on() {
+        cold_path();
         unblocked_traced(task, true);
     }
 }
 
 /// The tasks were woken by the runtime, on a stack that is no task's, and are the caller's. One write for all of them.
-pub(super) fn unblocked_all(tasks: &[TaskRef]) {
+#[inline]
+pub(super) fn unblocked_all(tasks: &[TaskRef], runtime: u64) {
     if trace::on() && !tasks.is_empty() {
-        with_pen_or_outside(Need::Nothing, |ink, outside| {
-            let by = woken_by(outside);
-            tasks.iter().for_each(|task| slab::record_of(task.0).fetch());
-            for &task in tasks {
-                ink.unblocked(&subject_of(task), by);
-            }
-        });
+        cold_path();
+        unblocked_all_traced(tasks, runtime);
     }
+}
+
+#[inline(never)]
+fn unblocked_all_traced(tasks: &[TaskRef], runtime: u64) {
+    with_pen_or_outside(Need::Nothing, |ink, outside| {
+        let by = woken_by(outside);
+        tasks.iter().for_each(|task| slab::record_of(task.0).fetch());
+        for &task in tasks {
+            ink.unblocked(&subject(task, runtime), by);
+        }
+    });
 }
 
 /// Who has woken where no task has.
@@ -165,7 +174,7 @@ pub(super) fn unblocked_before(task: TaskRef) {
     }
 }
 
-#[cold]
+#[inline(never)]
 fn unblocked_traced(task: TaskRef, by_caller: bool) {
     let task = subject_of(task);
     with_pen_or_outside(Need::Nothing, |ink, outside| {
@@ -211,18 +220,18 @@ impl Inside {
     #[inline(always)]
     pub(super) fn trace_hold(&self) {
         if trace::on() {
-            self.trace_hold_cold();
+            self.trace_hold_traced();
         }
     }
 
     #[cold]
-    fn trace_hold_cold(&self) {
+    fn trace_hold_traced(&self) {
         let worker = self.worker();
         let task = worker.current.get().map(|task| subject(task, self.number()));
         self.write(|ink| {
             ink.hold(held(worker));
-            if let Some(task) = &task {
-                ink.starts(task);
+            if let Some(task) = task {
+                ink.starts(&task);
             }
         });
     }
@@ -231,12 +240,12 @@ impl Inside {
     #[inline(always)]
     pub(super) fn trace_let_go(&self) {
         if trace::on() {
-            self.trace_let_go_cold();
+            self.trace_let_go_traced();
         }
     }
 
     #[cold]
-    fn trace_let_go_cold(&self) {
+    fn trace_let_go_traced(&self) {
         self.write(|ink| {
             if !self.at_home_stack() {
                 ink.look_at_stack();
@@ -253,8 +262,8 @@ impl Inside {
             let task = worker.current.get().map(|task| subject(task, self.number()));
             self.write(|ink| {
                 ink.hold(held(worker));
-                if let Some(task) = &task {
-                    ink.starts(task);
+                if let Some(task) = task {
+                    ink.starts(&task);
                 }
                 ink.look_at_stack();
                 ink.let_go("blocking", Some(at));
@@ -266,31 +275,27 @@ impl Inside {
     #[inline(always)]
     pub(super) fn trace_leave(&self, settle: Settle, next: Option<TaskRef>) {
         if trace::on() {
-            self.trace_leave_cold(settle, next);
+            cold_path();
+            self.trace_leave_traced(settle, next);
         }
     }
 
-    #[cold]
-    fn trace_leave_cold(&self, settle: Settle, next: Option<TaskRef>) {
+    #[inline(never)]
+    fn trace_leave_traced(&self, settle: Settle, next: Option<TaskRef>) {
         let worker = self.worker();
         let (task, how) = match settle {
+            Settle::Park(task) => (task, Leave::Wait(task.site().expect("noted before"))),
             Settle::Yield(task) | Settle::Global(task) => (task, Leave::Stop("runtime.Gosched")),
             Settle::Preempted(task) => (task, Leave::Stop("preempted")),
-            Settle::Park(task) => {
-                let (reason, at) = task.site().expect("noted before");
-                (task, Leave::Block(reason.in_go(), reason.text(), at))
-            }
             Settle::None | Settle::Dead(_) => return,
         };
-        let left = subject(task, self.number());
+        let left = slab::record_of(task.0);
         let next = next.map(|next| subject(next, self.number()));
         if let Some(next) = &next {
             next.record.fetch();
         }
         self.write(|ink| {
-            ink.runs(held(worker), &left);
-            ink.look_at_stack();
-            ink.leaves(how);
+            ink.leaves_processor(held(worker), (left, || subject(task, self.number())), how);
             if let Some(next) = &next {
                 ink.starts_next(next);
             }
@@ -303,12 +308,13 @@ impl Inside {
         if trace::on()
             && let Some(task) = task
         {
-            self.trace_start_cold(task);
+            cold_path();
+            self.trace_start_traced(task);
         }
     }
 
-    #[cold]
-    fn trace_start_cold(&self, task: TaskRef) {
+    #[inline(never)]
+    fn trace_start_traced(&self, task: TaskRef) {
         let task = subject(task, self.number());
         let worker = self.worker();
         self.write(|ink| {
@@ -321,12 +327,12 @@ impl Inside {
     #[inline(always)]
     pub(super) fn trace_end(&self, task: TaskRef) {
         if trace::on() {
-            self.trace_end_cold(task);
+            self.trace_end_traced(task);
         }
     }
 
     #[cold]
-    fn trace_end_cold(&self, task: TaskRef) {
+    fn trace_end_traced(&self, task: TaskRef) {
         let task = subject(task, self.number());
         let worker = self.worker();
         let said = self.write(|ink| {
@@ -386,7 +392,7 @@ impl Source for Shared {
                 // Claimed, so it cannot end before the record is let go of.
                 match task.state.snapshot() {
                     Snapshot::Done => record.unclaim(),
-                    now => ink.found_waiting(&subject(task, self.number), now == Snapshot::Parked),
+                    now => ink.found_waiting(subject(task, self.number), now == Snapshot::Parked),
                 }
             });
         });

@@ -21,7 +21,7 @@ mod imp {
     pub(crate) use crate::sched::wait::{Caller, Identity, Wake};
     pub(crate) use crate::sys::lock::{Guard, Lock};
     pub(crate) use crate::task::bound::{Bound, LIVE, UNTIL_CANCELLED};
-    pub(crate) use crate::task::header::Reason;
+    pub(crate) use crate::task::site::Reason;
     pub(crate) use crate::time::clock::{NEVER, after, has_come, now};
 
     /// A lock for a few instructions, under which no other is taken and nobody is woken.

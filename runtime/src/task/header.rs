@@ -16,6 +16,7 @@ use super::Priority;
 use super::bound::{Bound, LIVE};
 use super::join_word::JoinWord;
 use super::place::Place;
+use super::site::{Reason, Site};
 use super::slab;
 use super::state::State;
 use crate::context::Context;
@@ -42,8 +43,6 @@ const PRIORITY_SHIFT: u32 = 62;
 const SEEN_PARKED: u64 = 1 << 62;
 /// In `site`: the scavenger has seen to this park.
 const SHRUNK: u64 = 1 << 63;
-/// The top byte of `site` without the marks.
-const REASON_BITS: u8 = 0x3f;
 
 /// A task's slab entry.
 #[repr(C, align(128))]
@@ -350,18 +349,15 @@ impl Header {
     /// Notes why and where the task is about to wait.
     #[inline]
     pub(crate) fn note_site(&self, reason: Reason, at: &'static Location<'static>) {
-        let address = std::ptr::from_ref(at) as u64;
-        self.site.store(address | (reason as u64) << 56, Relaxed);
+        self.site.store(Site::new(reason, at).word(), Relaxed);
     }
 
     /// Why and where the task waits or last waited.
-    pub(crate) fn site(&self) -> Option<(Reason, &'static Location<'static>)> {
-        let word = self.site.load(Relaxed);
-        let at = (word & ((1 << 56) - 1)) as *const Location<'static>;
-        // SAFETY: validity: null, or the address of a static Location stored by `note_site`; user addresses have
-        // fewer than 56 bits on the systems we build for. aliasing: Locations are immutable.
-        let at = unsafe { at.as_ref() }?;
-        Some((Reason::from_byte((word >> 56) as u8 & REASON_BITS), at))
+    #[inline]
+    pub(crate) fn site(&self) -> Option<Site> {
+        let word = self.site.load(Relaxed) & !(SEEN_PARKED | SHRUNK);
+        // SAFETY: validity: zero, or a word stored by `note_site`, and two bits that `mark_parked_for_long` sets in it.
+        unsafe { Site::from_word(word) }
     }
 
     /// One look of the scavenger at a parked task: what it should do. The same park must be seen twice before its
@@ -395,115 +391,6 @@ const fn priority_bits(priority: Priority) -> u64 {
         Priority::Normal => 0,
         Priority::High => 1,
         Priority::Low => 2,
-    }
-}
-
-/// Why a task waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Reason {
-    /// `task::park`.
-    Park = 1,
-    /// `JoinHandle::join`.
-    Join = 2,
-    /// `time::sleep` and intervals.
-    Sleep = 3,
-    /// Bytes to come.
-    Read = 4,
-    /// Room for bytes.
-    Write = 5,
-    /// `sync::Mutex`.
-    Mutex = 6,
-    /// `sync::RwLock`.
-    RwLock = 7,
-    /// `sync::Condvar`.
-    Condvar = 8,
-    /// `sync::Semaphore`.
-    Semaphore = 9,
-    /// `sync::Barrier`.
-    Barrier = 10,
-    /// `sync::WaitGroup`.
-    WaitGroup = 11,
-    /// `sync::Once` and what is built on it.
-    Once = 12,
-    /// `sync::Notify`.
-    Notify = 13,
-    /// Sending on a channel.
-    Send = 14,
-    /// Receiving from a channel.
-    Recv = 15,
-    /// `select!`.
-    Select = 16,
-    /// The end of a `scope`.
-    Scope = 17,
-    /// A connection to come.
-    Accept = 18,
-    /// A connection to stand.
-    Connect = 19,
-}
-
-impl Reason {
-    fn from_byte(byte: u8) -> Reason {
-        match byte {
-            2 => Reason::Join,
-            3 => Reason::Sleep,
-            4 => Reason::Read,
-            5 => Reason::Write,
-            6 => Reason::Mutex,
-            7 => Reason::RwLock,
-            8 => Reason::Condvar,
-            9 => Reason::Semaphore,
-            10 => Reason::Barrier,
-            11 => Reason::WaitGroup,
-            12 => Reason::Once,
-            13 => Reason::Notify,
-            14 => Reason::Send,
-            15 => Reason::Recv,
-            16 => Reason::Select,
-            17 => Reason::Scope,
-            18 => Reason::Accept,
-            19 => Reason::Connect,
-            _ => Reason::Park,
-        }
-    }
-
-    /// Go's name for such a wait, by which its tools sort.
-    pub(crate) fn in_go(self) -> &'static str {
-        match self {
-            Reason::Read | Reason::Write | Reason::Accept | Reason::Connect => "network",
-            Reason::Sleep => "sleep",
-            Reason::Send => "chan send",
-            Reason::Recv => "chan receive",
-            Reason::Select => "select",
-            Reason::Condvar => "sync.(*Cond).Wait",
-            Reason::Park => "unspecified",
-            _ => "sync",
-        }
-    }
-
-    /// For a person to read.
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Reason::Park => "park",
-            Reason::Join => "join",
-            Reason::Sleep => "sleep",
-            Reason::Read => "network read",
-            Reason::Write => "network write",
-            Reason::Mutex => "mutex",
-            Reason::RwLock => "rwlock",
-            Reason::Condvar => "condition variable",
-            Reason::Semaphore => "semaphore",
-            Reason::Barrier => "barrier",
-            Reason::WaitGroup => "wait group",
-            Reason::Once => "once",
-            Reason::Notify => "notify",
-            Reason::Send => "channel send",
-            Reason::Recv => "channel receive",
-            Reason::Select => "select",
-            Reason::Scope => "scope",
-            Reason::Accept => "network accept",
-            Reason::Connect => "network connect",
-        }
     }
 }
 

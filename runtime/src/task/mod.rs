@@ -23,6 +23,7 @@ mod pool;
 mod priority;
 pub(crate) mod scope;
 pub(crate) mod scope_count;
+pub(crate) mod site;
 pub(crate) mod slab;
 pub(crate) mod spawn;
 pub(crate) mod state;
@@ -133,8 +134,8 @@ fn park_for(deadline: u64, at: &'static Location<'static>) {
         return;
     }
     if !inside.may_park() {
-        inside.refuse(header::Reason::Park, at);
+        inside.refuse(site::Reason::Park, at);
     }
-    inside.park_until(deadline, header::Reason::Park, at);
+    inside.park_until(deadline, site::Reason::Park, at);
     task.state.take_permit();
 }

@@ -1,6 +1,8 @@
 //! A stretch of code in which a task must not park.
 
-use super::header::{Reason, TaskRef};
+use super::header::TaskRef;
+
+use super::site::Reason;
 use crate::sched::inside::Inside;
 use crate::sched::worker::current_task;
 use std::panic::Location;

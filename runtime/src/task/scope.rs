@@ -17,8 +17,8 @@
 
 use super::erased::{Birth, Ending};
 use super::handle::{Task, TaskId};
-use super::header::Reason;
 use super::scope_count::ScopeCount;
+use super::site::Reason;
 use super::spawn::{Builder, JoinHandle, spawn_foreign};
 use crate::error::{JoinError, SpawnError};
 use crate::primitive::atomic::{AtomicUsize, Relaxed};

@@ -3,8 +3,9 @@
 use super::Priority;
 use super::erased::{Birth, Ending, Outcome, Stored, complete, init};
 use super::handle::{Task, TaskId};
-use super::header::{Extra, Header, Reason, STORAGE_BYTES, TaskRef};
+use super::header::{Extra, Header, STORAGE_BYTES, TaskRef};
 use super::join_word::{JoinWord, SetWaiter};
+use super::site::Reason;
 use super::slab;
 use crate::context::{Context, ContextError, own_end};
 use crate::error::{JoinError, SpawnError};

@@ -5,7 +5,7 @@ use super::heap::{self, Node};
 use crate::sched::inside::Inside;
 use crate::sched::park;
 use crate::task::bound::{LIVE, UNTIL_CANCELLED};
-use crate::task::header::Reason;
+use crate::task::site::Reason;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 

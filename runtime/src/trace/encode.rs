@@ -14,8 +14,8 @@ pub(super) const NONE: u64 = u64::MAX;
 pub(super) const BATCH_MAX: usize = 65_536;
 /// Most bytes of a string.
 pub(super) const STRING_MAX: usize = 1024;
-/// Room for the largest event: its kind, its time, and five arguments, numbers of ten bytes.
-pub(super) const EVENT_MAX: usize = 64;
+/// Room for the largest event, its kind, its time, and five arguments, numbers of ten bytes, and for what is written behind.
+pub(super) const EVENT_MAX: usize = 72;
 
 /// Kinds of batches, records and events.
 #[expect(dead_code, reason = "the whole list is the reference for the next kind")]
@@ -68,6 +68,74 @@ pub(super) fn number(to: &mut Vec<u8>, mut value: u64) {
     to.push(value as u8);
 }
 
+/// Numbers below this take one byte or two, whichever is found without a branch.
+const SHORT: u64 = 1 << 14;
+/// Numbers below this have a [`Code`].
+const CODED: u64 = 1 << 49;
+
+/// Are these numbers such that [`Event::short`] may have them?
+#[inline(always)]
+pub(super) fn are_short(one: u64, other: u64) -> bool {
+    one | other < SHORT
+}
+
+/// Numbers as they stand in a trace, one behind the other, made ready for many events: seven bytes, and how many of them
+/// there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Code(u64);
+
+/// Where the length stands.
+const CODE_LENGTH: u32 = 56;
+
+impl Code {
+    /// None: it would have more than seven bytes.
+    pub(super) fn of(value: u64) -> Option<Code> {
+        if value >= CODED {
+            return None;
+        }
+        let (mut bytes, mut rest, mut length) = (0, value, 0);
+        loop {
+            let more = u64::from(rest >= 0x80) << 7;
+            bytes |= (rest & 0x7f | more) << (8 * length);
+            (rest, length) = (rest >> 7, length + 1);
+            if more == 0 {
+                return Some(Code(bytes | length << CODE_LENGTH));
+            }
+        }
+    }
+
+    /// Both. None: as [`Code::of`].
+    pub(super) fn then(self, other: Code) -> Option<Code> {
+        let length = self.length() + other.length();
+        let bytes = |code: Code| code.0 & ((1 << CODE_LENGTH) - 1);
+        (length <= 7)
+            .then(|| Code(bytes(self) | bytes(other) << (8 * self.length()) | (length as u64) << CODE_LENGTH))
+    }
+
+    /// As one word, of which zero is no number's.
+    #[inline(always)]
+    pub(super) fn word(self) -> u64 {
+        self.0
+    }
+
+    /// Back from [`Code::word`].
+    #[inline(always)]
+    pub(super) fn from_word(word: u64) -> Code {
+        Code(word)
+    }
+
+    /// There is no number in it.
+    #[inline(always)]
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    fn length(self) -> usize {
+        (self.0 >> CODE_LENGTH & 7) as usize
+    }
+}
+
 /// An event while it is made, at the end of a batch: in room that suffices for any, so that its bytes need not ask for
 /// theirs one by one. Not elsewhere first, and then copied: a wide load just behind byte stores waits until these are in the
 /// cache, which cost as much as all else.
@@ -81,7 +149,7 @@ impl Event<'_> {
     /// Appends one to a batch whose capacity leaves room for any; `fill` adds its time and its arguments.
     ///
     /// # Panics
-    /// There is no room.
+    /// There is no room, or too much is added.
     #[inline(always)]
     pub(super) fn append(batch: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Event<'_>)) {
         let room = batch.spare_capacity_mut().first_chunk_mut();
@@ -89,54 +157,58 @@ impl Event<'_> {
             room: room.expect("a batch has room for an event"),
             length: 0,
         };
-        event.push(kind);
+        event.store(u64::from(kind), 1);
         fill(&mut event);
         let length = event.length;
-        // SAFETY: validity: `push` has written these bytes one after the other, each within the capacity. aliasing: the
+        // SAFETY: validity: `store` has written these bytes one after the other, each within the capacity. aliasing: the
         // batch is borrowed by us alone.
         unsafe { batch.set_len(batch.len() + length) };
     }
 
-    /// As the function of this name.
+    /// Writes the bytes of `word`, of which the first `length` are of the event. All eight always: the compiler sees then
+    /// that they are within the room, and asks nothing.
     #[inline(always)]
+    fn store(&mut self, word: u64, length: usize) {
+        let place = self.room[self.length..].first_chunk_mut::<8>();
+        *place.expect("an event is no longer than the room") = word.to_le_bytes().map(MaybeUninit::new);
+        self.length += length;
+    }
+
+    /// Adds a number of which [`are_short`] is true.
+    #[inline(always)]
+    pub(super) fn short(&mut self, value: u64) {
+        debug_assert!(value < SHORT);
+        let two = u64::from(value >= 0x80);
+        let word = value & 0x7f | two << 7 | (value << 1) & 0x7f00;
+        self.store(word, 1 + two as usize);
+    }
+
+    /// Adds numbers.
+    #[inline(always)]
+    pub(super) fn code(&mut self, code: Code) {
+        self.store(code.0, code.length());
+    }
+
+    /// Adds any number.
+    #[inline]
     pub(super) fn number(&mut self, value: u64) {
-        if value < 0x80 {
-            self.push(value as u8);
-        } else if value < 1 << 28 {
+        let mut rest = value;
+        if rest < 1 << 28 {
             // Four groups of seven bits at once, and so many of them as there are.
-            let value = value as u32;
-            let groups = value & 0x7f
-                | (value & (0x7f << 7)) << 1
-                | (value & (0x7f << 14)) << 2
-                | (value & (0x7f << 21)) << 3;
-            let length = (value.ilog2() / 7 + 1) as usize;
+            let groups = rest & 0x7f
+                | (rest & (0x7f << 7)) << 1
+                | (rest & (0x7f << 14)) << 2
+                | (rest & (0x7f << 21)) << 3;
+            let length = ((rest | 1).ilog2() / 7 + 1) as usize;
             let more = 0x80_8080 >> (8 * (4 - length));
-            let bytes = (groups | more).to_le_bytes().map(MaybeUninit::new);
-            self.room[self.length..][..bytes.len()].copy_from_slice(&bytes);
-            self.length += length;
-        } else {
-            self.length += long_number(&mut self.room[self.length..], value);
+            return self.store(groups | more, length);
         }
+        while rest >= 0x80 {
+            self.store(rest & 0x7f | 0x80, 1);
+            rest >>= 7;
+        }
+        self.store(rest, 1);
     }
-
-    #[inline(always)]
-    fn push(&mut self, byte: u8) {
-        self.room[self.length].write(byte);
-        self.length += 1;
-    }
-}
-
-/// Puts a number at the beginning of `room`; its length.
-#[cold]
-fn long_number(room: &mut [MaybeUninit<u8>], mut value: u64) -> usize {
-    let mut length = 0;
-    while value >= 0x80 {
-        room[length].write(value as u8 | 0x80);
-        value >>= 7;
-        length += 1;
-    }
-    room[length].write(value as u8);
-    length + 1
 }
 
 /// Part of a generation, written by one thread.
@@ -199,37 +271,68 @@ pub(super) fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{EVENT_MAX, Event, STRING_MAX, cut, number};
+    use super::{Code, EVENT_MAX, Event, SHORT, STRING_MAX, are_short, cut, number};
+
+    fn leb128(values: &[u64]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        values.iter().for_each(|&value| number(&mut bytes, value));
+        bytes
+    }
+
+    /// The bytes of an event of kind 9, behind others.
+    fn event(fill: impl FnOnce(&mut Event<'_>)) -> Vec<u8> {
+        let mut batch = vec![1, 2];
+        batch.reserve(EVENT_MAX);
+        Event::append(&mut batch, 9, fill);
+        assert_eq!(batch[..3], [1, 2, 9]);
+        batch.split_off(3)
+    }
 
     #[test]
     fn numbers_are_leb128() {
-        let mut batch = vec![1, 2];
-        batch.reserve(2 * EVENT_MAX);
+        let expected = [0, 0x7f, 0x80, 1, 0xac, 2].into_iter();
+        let expected = expected.chain([0xff; 9]).chain([1]);
+        assert_eq!(
+            leb128(&[0, 0x7f, 0x80, 300, u64::MAX]),
+            expected.collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn events_have_the_same_numbers() {
         let edges = (1..=9).flat_map(|groups| [(1_u64 << (7 * groups)) - 1, 1 << (7 * groups)]);
         for value in edges.chain([0, 1, 300, 0x0abc_def0, u64::MAX]) {
-            let mut bytes = vec![9];
-            number(&mut bytes, value);
-            batch.truncate(2);
-            Event::append(&mut batch, 9, |event| event.number(value));
-            assert_eq!(batch, [[1, 2].as_slice(), &bytes].concat(), "{value:#x}");
+            let bytes = leb128(&[value]);
+            assert_eq!(event(|event| event.number(value)), bytes, "{value:#x}");
+            assert_eq!(are_short(value, 0), value < SHORT);
+            if are_short(0, value) {
+                assert_eq!(event(|event| event.short(value)), bytes, "{value:#x}");
+            }
+            assert_eq!(Code::of(value).is_some(), bytes.len() <= 7, "{value:#x}");
+            if let Some(code) = Code::of(value) {
+                assert!(!code.is_empty());
+                assert_eq!(event(|event| event.code(code)), bytes, "{value:#x}");
+            }
         }
-        let mut bytes = Vec::new();
-        [0, 0x7f, 0x80, 300, u64::MAX]
-            .iter()
-            .for_each(|&value| number(&mut bytes, value));
-        let mut expected = vec![0, 0x7f, 0x80, 1, 0xac, 2];
-        expected.extend([0xff; 9]);
-        expected.push(1);
-        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn codes_are_joined_while_they_fit() {
+        let code = |value| Code::of(value).expect("it is short");
+        for (one, other) in [(0, 0), (1, 300), (300, 1), (1 << 20, 1 << 27), (0x7f, 1 << 41)] {
+            let both = code(one).then(code(other)).expect("they fit");
+            assert_eq!(event(|event| event.code(both)), leb128(&[one, other]));
+        }
+        assert_eq!(code(1 << 27).then(code(1 << 27)), None);
+        assert!(Code::default().is_empty());
     }
 
     #[test]
     fn the_largest_event_has_room() {
-        let mut batch = Vec::with_capacity(EVENT_MAX);
-        Event::append(&mut batch, 1, |event| {
-            (0..6).for_each(|_| event.number(u64::MAX)); // the time, and five arguments
+        let largest = event(|event| {
+            (0..6).for_each(|_| event.number(u64::MAX));
         });
-        assert!(batch.len() <= EVENT_MAX);
+        assert!(1 + largest.len() + 8 <= EVENT_MAX);
     }
 
     #[test]

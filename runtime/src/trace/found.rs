@@ -2,9 +2,11 @@
 //! pause ends.
 
 use super::encode::kind;
-use super::pen::{Ink, Leave, Own, Pen, Subject};
+use super::pen::{Ink, Pen, Subject};
 use super::record::{Known, NOBODY, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING};
+use super::tasks::Leave;
 use super::{session, tables};
+use crate::task::site::{Reason, Site};
 use std::panic::Location;
 
 /// Writes what a worker does: `look` says which processor it holds, and which task is on its thread.
@@ -19,7 +21,7 @@ pub(crate) fn found<'a>(
     let tell = |lent| {
         pen.write(|ink| {
             let (processor, task) = look();
-            ink.found(processor, task.as_ref(), lent);
+            ink.found(processor, task, lent);
         })
     };
     if session::base() == session::first() {
@@ -35,7 +37,7 @@ impl Ink {
     fn found(
         &mut self,
         processor: Option<&'static ProcRecord>,
-        task: Option<&Subject<'_>>,
+        task: Option<Subject<'_>>,
         lent: Option<&'static ProcRecord>,
     ) {
         if !self.fresh {
@@ -46,11 +48,11 @@ impl Ink {
         let record = task.record;
         if self.generation != session::first() {
             if processor.is_some() {
-                return self.starts(task);
+                return self.starts(&task);
             }
             if lent.is_some() && record.known().generation() < session::base() {
                 self.hold(lent);
-                self.starts(task);
+                self.starts(&task);
                 self.lose(false, "goes on without a processor", None);
             }
             return;
@@ -59,12 +61,11 @@ impl Ink {
         if record.claim(session::base()) {
             let root = self.root(task);
             record.name(task.id, root);
-            self.tell(record, state);
-            self.task = Some(Own {
-                record,
-                syscall: state == SYSCALL,
-            });
-            if state == RUNNING && record.is_to_label(self.generation) {
+            let known = self.tell(record, state);
+            self.task = Some(record);
+            self.in_syscall = state == SYSCALL;
+            if state == RUNNING {
+                record.set(known.named());
                 self.label(task);
             }
         }
@@ -76,7 +77,7 @@ impl Ink {
     }
 
     /// The same for a task that runs nowhere. The caller has claimed its record, and writes for no worker.
-    pub(crate) fn found_waiting(&mut self, task: &Subject<'_>, waits: bool) {
+    pub(crate) fn found_waiting(&mut self, task: Subject<'_>, waits: bool) {
         let root = self.root(task);
         task.record.name(task.id, root);
         if self.generation == session::first() {
@@ -107,8 +108,7 @@ impl Ink {
         self.put(kind::GO_LABEL, &[u64::from(label)]);
         self.put(leave, &[reason, root]);
         record.set_label(label);
-        record.is_to_label(self.generation);
-        record.set(known);
+        record.set(known.named());
     }
 
     // ---- annotations ----
@@ -122,10 +122,10 @@ impl Ink {
         at: &'static Location<'static>,
     ) -> bool {
         self.tell_own();
-        let Some(own) = self.task.filter(|own| !own.syscall) else {
+        let Some(record) = self.task.filter(|_| !self.in_syscall) else {
             return false;
         };
-        let stack = self.stack(what, at, own.record.root());
+        let stack = self.stack(what, at, record.root());
         let mut all = [0; 5];
         all[..arguments.len()].copy_from_slice(arguments);
         all[arguments.len()] = u64::from(stack);
@@ -137,15 +137,15 @@ impl Ink {
     pub(super) fn processors_are(
         &mut self,
         count: u64,
-        task: &Subject<'_>,
+        task: Subject<'_>,
         processor: &'static ProcRecord,
         lost: u64,
     ) {
         self.hold(Some(processor));
-        if self.meet(task, WAITING).is_none() {
+        if self.meet(&task, WAITING).is_none() {
             return;
         }
-        self.starts(task);
+        self.starts(&task);
         self.annotate(kind::PROCS_CHANGE, &[count], "trace", task.details.spawned());
         self.heap();
         if lost > 0 {
@@ -154,11 +154,7 @@ impl Ink {
             let text = tables::passing(self.generation, &text);
             self.annotate(kind::USER_LOG, &[0, key, text], "trace", task.details.spawned());
         }
-        self.leaves(Leave::Block(
-            "system goroutine wait",
-            "trace",
-            task.details.spawned(),
-        ));
+        self.leaves(Leave::Wait(Site::new(Reason::Trace, task.details.spawned())));
         self.let_go("", None);
     }
 
@@ -185,17 +181,7 @@ impl Ink {
     /// Takes everything from the thread, so that the reader sees it idle with no task.
     pub(super) fn strip(&mut self) {
         self.tell_own();
-        if let Some(own) = self.task.take() {
-            self.put(
-                if own.syscall {
-                    kind::GO_DESTROY_SYSCALL
-                } else {
-                    kind::GO_DESTROY
-                },
-                &[],
-            );
-            own.record.set(own.record.known().now(NOBODY));
-        }
+        self.destroy();
         self.lose(false, "", None);
     }
 }

@@ -106,15 +106,17 @@ const FENCE: u32 = 2;
 
 /// What one thread writes, and the lock around it.
 #[derive(Debug)]
+#[repr(C, align(128))] // what the owner needs at each event begins on a line of its own, and is fetched with the next one
 pub struct Sheet<T> {
+    taken: AtomicU32,
     /// The owner is at it, or about to be.
     writing: AtomicBool,
-    taken: AtomicU32,
     owned: bool,
     inner: UnsafeCell<Page<T>>,
 }
 
 #[derive(Debug)]
+#[repr(C)]
 struct Page<T> {
     /// The generation of what is on it; zero for a blank one.
     generation: u64,

@@ -115,16 +115,18 @@ pub(super) fn begin() {
 }
 
 impl Ink {
-    /// Writes the value if it is due; the thread may hold a processor or not.
-    #[inline]
+    /// Writes the value if nobody else has since it was due; the thread may hold a processor or not.
+    #[cold]
     pub(super) fn heap_if_due(&mut self) {
         let (now, due) = (self.now(), DUE.load(Relaxed));
-        // Relaxed: whoever wins writes, and nothing else depends on it.
-        if now >= due
-            && self.processor.is_some()
-            && DUE.compare_exchange(due, now + PERIOD, Relaxed, Relaxed).is_ok()
-        {
-            self.heap();
+        if now < due {
+            self.heap_due = due;
+        } else if self.processor.is_some() {
+            self.heap_due = now + PERIOD;
+            // Relaxed: whoever wins writes, and nothing else depends on it.
+            if DUE.compare_exchange(due, self.heap_due, Relaxed, Relaxed).is_ok() {
+                self.heap();
+            }
         }
     }
 

@@ -60,12 +60,11 @@ impl Ink {
             return;
         };
         let mut known = processor.known();
-        if let Some(own) = &mut self.task {
-            own.syscall = true;
-            let record = own.record;
+        if let Some(record) = self.task {
+            self.in_syscall = true;
             let short = match at {
                 Some(at) => self.cache.stack(what, at, record.root()),
-                None => self.cache.without_place(what, record.root()),
+                None => self.cache.without_place(what, record.root()).0,
             };
             let stack = match stolen {
                 true => short, // it was elsewhere then

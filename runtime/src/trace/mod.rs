@@ -13,7 +13,7 @@
 //! | file | what |
 //! |---|---|
 //! | `gate` | the protocol: who writes into which generation; a model in `loom-tests` |
-//! | `pen`, `holding`, `found` | what a thread writes: from what the reader knows to what has happened |
+//! | `pen`, `tasks`, `holding`, `found` | what a thread writes: from what the reader knows to what has happened |
 //! | `record` | what the reader knows of each task and processor |
 //! | `tables`, `name`, `encode` | stacks by `#[track_caller]`, readable names, bytes |
 //! | `walk`, `symbols` | stacks by frame pointers, if asked for, and their names |
@@ -48,6 +48,7 @@ mod samples;
 mod session;
 mod symbols;
 mod tables;
+mod tasks;
 mod user;
 mod walk;
 
@@ -55,11 +56,12 @@ pub use flight::{FlightRecorder, Recording};
 pub(crate) use found::found;
 pub use heap::CountedHeap;
 pub use marks::{UserTask, log, region, task};
-pub(crate) use pen::{Details, Ink, Leave, Pen, Subject};
+pub(crate) use pen::{Details, Ink, Pen, Subject};
 pub(crate) use record::{ProcRecord, Record};
 pub(crate) use registry::{
     Source, TABLE_LEN, add_pen, add_processor, add_runtime, add_source, add_table, end_pen, new_table,
 };
+pub(crate) use tasks::Leave;
 pub(crate) use user::start_from_environment;
 pub use user::{Guard, Options, Summary, is_enabled, start, stop};
 

@@ -13,13 +13,13 @@
 //! sheet's turn at the latest; those of which nothing happened are listed by the closer (`session`). For a task that
 //! slept through a whole generation and stirs in the next one before the closer comes by, a copy is left in [`LATE`].
 
-use super::encode::{BATCH_MAX, Batch, EVENT_MAX, Event, NONE, UNIT_NANOS, kind};
+use super::encode::{BATCH_MAX, Batch, Code, EVENT_MAX, Event, NONE, UNIT_NANOS, are_short, kind};
 use super::gate::Sheet;
 use super::generation;
 use super::record::{Known, NOBODY, PROC_RUNNING, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING};
 use super::session::{self, GATE};
-use super::tables::{self, Cache};
-use super::walk::Walk;
+use super::tables::Cache;
+use super::walk::{self, Walk};
 use crate::sys::lock::{Lock, Rank};
 use crate::sys::membarrier;
 use crate::time::ticks::Scale;
@@ -63,15 +63,6 @@ impl Subject<'_> {
     }
 }
 
-/// How a task leaves its worker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Leave {
-    /// Runnable.
-    Stop(&'static str),
-    /// Waiting: Go's reason, ours, and where.
-    Block(&'static str, &'static str, &'static Location<'static>),
-}
-
 /// Of the cache.
 const LINE: usize = 64;
 
@@ -79,34 +70,35 @@ const LINE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Pen(Sheet<Ink>);
 
-/// The content of a sheet. What each event needs comes first.
+/// The content of a sheet. What each event needs comes first: with the sheet's own words it fills two lines of the cache.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Ink {
     pub(super) generation: u64,
-    /// The generation in which `tell_own` was through.
-    told_own: u64,
     /// In units.
     now: u64,
     last: u64,
     scale: Scale,
     batch: Vec<u8>,
     pub(super) processor: Option<&'static ProcRecord>,
-    pub(super) task: Option<Own>,
-    pub(super) cache: Cache,
-    pub(super) walk: Walk,
+    /// The task on the thread, as far as the reader knows.
+    pub(super) task: Option<&'static Record>,
+    /// That one is without a processor.
+    pub(super) in_syscall: bool,
+    /// `tell_own` was through in this generation.
+    pub(super) told_own: bool,
     /// Nothing was written since the trace began.
     pub(super) fresh: bool,
+    /// The walk is of what is written now.
+    pub(super) walked: bool,
+    /// How many frames are walked; zero: none.
+    pub(super) depth: u32,
+    pub(super) cache: Cache,
+    /// When to look whether the heap is to be told of, in units.
+    pub(super) heap_due: u64,
+    pub(super) walk: Walk,
     pub(super) thread: u64,
     batch_base: u64,
-}
-
-/// The task on the thread, as far as the reader knows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Own {
-    pub(super) record: &'static Record,
-    /// Without a processor.
-    pub(super) syscall: bool,
 }
 
 impl Pen {
@@ -159,16 +151,20 @@ impl Ink {
     fn new(thread: u64) -> Ink {
         Ink {
             generation: 0,
-            told_own: 0,
             now: 0,
             last: 0,
             scale: Scale::KERNEL,
             batch: Vec::new(),
             processor: None,
             task: None,
-            cache: Cache::new(),
-            walk: Walk::default(),
+            in_syscall: false,
+            told_own: false,
             fresh: true,
+            walked: false,
+            depth: 0,
+            cache: Cache::new(),
+            heap_due: 0,
+            walk: Walk::default(),
             thread,
             batch_base: 0,
         }
@@ -178,9 +174,11 @@ impl Ink {
     fn write<R>(&mut self, body: impl FnOnce(&mut Ink) -> R) -> R {
         self.look_at_clock();
         let result = body(self);
-        self.heap_if_due();
+        if self.now >= self.heap_due {
+            self.heap_if_due();
+        }
         self.fresh = false;
-        self.walk.forget();
+        self.walked = false;
         result
     }
 
@@ -214,37 +212,108 @@ impl Ink {
             self.processor = None;
             self.task = None;
             self.fresh = true;
+            self.heap_due = 0;
             self.cache.clear();
         }
         if to != 0 {
             self.scale = session::scale();
+            self.depth = walk::depth();
         }
+        self.told_own = false;
         self.generation = to;
     }
 
     // ---- bytes ----
 
-    /// Appends an event. Once in the program: an event is written after a system call and much else, with nothing of this
-    /// in the cache, and what counts is how many lines it takes.
+    /// Appends an event: any. The two below are for the frequent ones. Each is once in the program: an event is written
+    /// after a system call and much else, with nothing of this in the cache, and what counts is how many lines it takes.
     #[inline(never)]
     pub(super) fn put(&mut self, kind: u8, arguments: &[u64]) {
-        // Empty, or without room for any event.
-        if self.batch.len().wrapping_sub(1) >= BATCH_MAX - EVENT_MAX {
+        self.append(kind, |event| {
+            arguments.iter().for_each(|&argument| event.number(argument));
+        });
+    }
+
+    /// Appends an event with these arguments.
+    #[inline(never)]
+    pub(super) fn put_coded(&mut self, kind: u8, arguments: Code) {
+        let (now, since) = self.time();
+        if self.is_full() || !are_short(since, 0) {
+            return self.put_coded_slowly(kind, arguments);
+        }
+        self.last = now;
+        self.append_here(kind, |event| {
+            event.short(since);
+            event.code(arguments);
+        });
+    }
+
+    /// Appends an event about a task, with one of the numbers that put its events in order, and what comes behind.
+    #[inline(never)]
+    pub(super) fn put_ordered(&mut self, kind: u8, record: &Record, known: Known, rest: Code) {
+        let (now, since) = self.time();
+        let (id, sequence) = (record.code(), known.sequence());
+        if self.is_full() || id.is_empty() || !are_short(since, sequence) {
+            return self.put_ordered_slowly(kind, record, known, rest);
+        }
+        self.last = now;
+        self.append_here(kind, |event| {
+            event.short(since);
+            event.code(id);
+            event.short(sequence);
+            event.code(rest);
+        });
+    }
+
+    #[inline(never)]
+    fn put_coded_slowly(&mut self, kind: u8, arguments: Code) {
+        self.append(kind, |event| event.code(arguments));
+    }
+
+    #[inline(never)]
+    fn put_ordered_slowly(&mut self, kind: u8, record: &Record, known: Known, rest: Code) {
+        self.append(kind, |event| {
+            event.number(record.id());
+            event.number(known.sequence());
+            event.code(rest);
+        });
+    }
+
+    /// `fill` adds the arguments, behind the time.
+    #[inline(always)]
+    fn append(&mut self, kind: u8, fill: impl FnOnce(&mut Event<'_>)) {
+        if self.is_full() {
             self.begin_batch();
         }
-        let now = self.now.max(self.last);
-        let since = now - self.last;
+        let (now, since) = self.time();
         self.last = now;
-        let before = self.batch.len();
-        Event::append(&mut self.batch, kind, |event| {
+        self.append_here(kind, |event| {
             event.number(since);
-            for &argument in arguments {
-                event.number(argument);
-            }
+            fill(event);
         });
+    }
+
+    /// In this batch, which is not full; `fill` adds the time too.
+    #[inline(always)]
+    fn append_here(&mut self, kind: u8, fill: impl FnOnce(&mut Event<'_>)) {
+        let before = self.batch.len();
+        Event::append(&mut self.batch, kind, fill);
         if before / LINE != self.batch.len() / LINE {
             fetch(self.batch.as_ptr().wrapping_add(before + 2 * LINE));
         }
+    }
+
+    /// The time of an event, and how long after the last one it is.
+    #[inline(always)]
+    fn time(&self) -> (u64, u64) {
+        let now = self.now.max(self.last);
+        (now, now - self.last)
+    }
+
+    /// Empty, or without room for any event.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.batch.len().wrapping_sub(1) >= BATCH_MAX - EVENT_MAX
     }
 
     #[cold]
@@ -253,6 +322,10 @@ impl Ink {
         if self.batch.capacity() == 0 {
             self.batch = generation::spare_buffer();
         }
+        assert!(
+            self.batch.capacity() >= BATCH_MAX,
+            "a batch has room for its events"
+        );
         self.last = self.now.max(self.last);
         self.batch_base = self.last;
     }
@@ -274,8 +347,8 @@ impl Ink {
     /// Of the thread's own processor and task, once a generation: what the thread takes later it tells of as it does.
     #[inline]
     pub(super) fn tell_own(&mut self) {
-        if self.told_own != self.generation {
-            self.told_own = self.generation;
+        if !self.told_own {
+            self.told_own = true;
             self.tell_own_anew();
         }
     }
@@ -289,13 +362,14 @@ impl Ink {
             self.put(kind::PROC_STATUS, &[processor.number, PROC_RUNNING]);
             processor.set(Known::told(generation, PROC_RUNNING));
         }
-        if let Some(Own { record, syscall }) = self.task
+        if let Some(record) = self.task
             && record.known().generation() < generation
         {
-            let state = if syscall { SYSCALL } else { RUNNING };
-            self.tell(record, state);
-            if !syscall && record.label() != 0 && record.is_to_label(generation) {
+            let state = if self.in_syscall { SYSCALL } else { RUNNING };
+            let known = self.tell(record, state);
+            if !self.in_syscall && record.label() != 0 {
                 self.put(kind::GO_LABEL, &[u64::from(record.label())]);
+                record.set(known.named());
             }
         }
     }
@@ -319,11 +393,11 @@ impl Ink {
         if known.generation() == self.generation && known.state() != NOBODY && record.id() == task.id {
             return Some(known);
         }
-        self.meet_anew(task, known, implied)
+        self.meet_anew(*task, known, implied)
     }
 
     #[cold]
-    fn meet_anew(&mut self, task: &Subject<'_>, mut known: Known, implied: u64) -> Option<Known> {
+    fn meet_anew(&mut self, task: Subject<'_>, mut known: Known, implied: u64) -> Option<Known> {
         let record = task.record;
         if known.generation() < session::base() && !record.claim(session::base()) {
             known = record.known(); // somebody else has claimed it meanwhile
@@ -351,14 +425,14 @@ impl Ink {
     }
 
     /// The stack of its entry function alone.
-    pub(super) fn root(&mut self, task: &Subject<'_>) -> u32 {
+    pub(super) fn root(&mut self, task: Subject<'_>) -> u32 {
         let details = task.details;
         self.cache
             .root(details.entry(), details.code(), details.spawned())
     }
 
     #[cold]
-    fn introduce(&mut self, task: &Subject<'_>, implied: u64) -> Option<Known> {
+    fn introduce(&mut self, task: Subject<'_>, implied: u64) -> Option<Known> {
         if self.generation != session::first() && self.processor.is_none() {
             return None;
         }
@@ -380,166 +454,5 @@ impl Ink {
         let known = Known::told(self.generation, state);
         record.set(known);
         known
-    }
-
-    // ---- tasks ----
-
-    /// A task was spawned. The thread holds a processor.
-    pub(crate) fn created(&mut self, task: &Subject<'_>) {
-        self.tell_own();
-        if !task.record.claim(session::base()) {
-            let known = task.record.known(); // it was met in this trace, and is the creator's
-            if known.state() != NOBODY && task.record.id() == task.id {
-                return; // the walk of the start has been faster
-            }
-        }
-        let root = self.root(task);
-        task.record.name(task.id, root);
-        let own = self.task.map_or(0, |own| own.record.root());
-        let stack = self.stack("spawn", task.details.spawned(), own);
-        self.create(task.record, RUNNABLE, stack);
-    }
-
-    /// The thread holds this processor, and the task runs on it.
-    #[inline]
-    pub(crate) fn runs(&mut self, processor: Option<&'static ProcRecord>, task: &Subject<'_>) {
-        let known = self.told_own == self.generation
-            && self.holds(processor)
-            && self
-                .task
-                .is_some_and(|own| std::ptr::eq(own.record, task.record) && !own.syscall);
-        if !known {
-            self.runs_anew(processor, task);
-        }
-    }
-
-    #[cold]
-    fn runs_anew(&mut self, processor: Option<&'static ProcRecord>, task: &Subject<'_>) {
-        self.hold(processor);
-        self.starts(task);
-    }
-
-    /// The task runs on the thread now.
-    pub(crate) fn starts(&mut self, task: &Subject<'_>) {
-        self.tell_own();
-        match self.task {
-            Some(own) if std::ptr::eq(own.record, task.record) => {
-                if !own.syscall {
-                    return;
-                }
-                self.end_syscall();
-            }
-            Some(_) => self.leaves(Leave::Stop("unspecified")),
-            None => {}
-        }
-        self.starts_next(task);
-    }
-
-    /// As [`Ink::starts`], where there is no other task on the thread.
-    #[inline]
-    pub(crate) fn starts_next(&mut self, task: &Subject<'_>) {
-        if self.processor.is_none() {
-            return;
-        }
-        let Some(mut known) = self.meet(task, RUNNABLE) else {
-            return;
-        };
-        if known.state() != RUNNABLE {
-            if known.state() != WAITING {
-                return session::give_up("a task was started that another worker runs");
-            }
-            known = known.counted();
-            self.put(kind::GO_UNBLOCK, &[task.id, known.sequence(), 0]);
-        }
-        known = known.counted().now(RUNNING);
-        self.put(kind::GO_START, &[task.id, known.sequence()]);
-        task.record.set(known);
-        self.task = Some(Own {
-            record: task.record,
-            syscall: false,
-        });
-        // In each generation, as those before it may be lost to whoever reads: thrown away by a flight recorder. Who runs as
-        // one begins is named by `tell_own`.
-        if task.record.is_to_label(self.generation) {
-            self.label(task);
-        }
-    }
-
-    /// Says the name of the task on the thread, if it has one.
-    #[cold]
-    pub(super) fn label(&mut self, task: &Subject<'_>) {
-        if let Some(label) = task.label() {
-            let label = tables::string(label);
-            task.record.set_label(label);
-            self.put(kind::GO_LABEL, &[u64::from(label)]);
-        }
-    }
-
-    /// The task comes back without a processor: runnable.
-    fn end_syscall(&mut self) {
-        let Some(own) = self.task.take() else { return };
-        self.put(kind::GO_SYSCALL_END_BLOCKED, &[]);
-        own.record.set(own.record.known().now(RUNNABLE));
-    }
-
-    /// The task on the thread leaves it.
-    pub(crate) fn leaves(&mut self, how: Leave) {
-        self.tell_own();
-        let Some(own) = self.task else { return };
-        if own.syscall {
-            return self.end_syscall();
-        }
-        self.task = None;
-        let root = own.record.root();
-        let (kind, state, (stack, reason)) = match how {
-            Leave::Stop(reason) => (kind::GO_STOP, RUNNABLE, (root, self.cache.string(reason))),
-            Leave::Block(reason, what, at) => {
-                (kind::GO_BLOCK, WAITING, self.cache.wait(reason, what, at, root))
-            }
-        };
-        let stack = self.with_frames(stack);
-        self.put(kind, &[u64::from(reason), u64::from(stack)]);
-        own.record.set(own.record.known().now(state));
-    }
-
-    /// The task was woken, and is the caller's. `by` is said where no task has done it: then the stack is the woken task's.
-    pub(crate) fn unblocked(&mut self, task: &Subject<'_>, by: &'static str) {
-        let Some(known) = self.meet(task, WAITING) else {
-            return;
-        };
-        if known.state() != WAITING {
-            return;
-        }
-        let stack = match self.task {
-            Some(own) => self.with_frames(own.record.root()),
-            None if self.walk.addresses().is_empty() => self.cache.without_place(by, task.record.root()),
-            None => {
-                let short = self.cache.without_place(by, 0);
-                self.with_frames(short)
-            }
-        };
-        let known = known.counted().now(RUNNABLE);
-        self.put(kind::GO_UNBLOCK, &[task.id, known.sequence(), u64::from(stack)]);
-        task.record.set(known);
-    }
-
-    /// The task on the thread is over. False: it could not be said, as the reader takes the task for one that does not run,
-    /// and the thread has no processor to start it with.
-    pub(crate) fn ended(&mut self, task: &Subject<'_>) -> bool {
-        let runs = self.task.is_some_and(|own| std::ptr::eq(own.record, task.record));
-        if !runs || self.processor.is_some() {
-            self.starts(task); // most often it runs already
-        }
-        let Some(own) = self.task.take() else {
-            return false;
-        };
-        let kind = if own.syscall {
-            kind::GO_DESTROY_SYSCALL
-        } else {
-            kind::GO_DESTROY
-        };
-        self.put(kind, &[]);
-        own.record.set(own.record.known().now(NOBODY));
-        true
     }
 }

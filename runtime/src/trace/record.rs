@@ -10,6 +10,7 @@
 //! Records of tasks lie beside the slab's chunks, one table a chunk, made when the first event needs it and never freed,
 //! as the chunks are not. So a task that nobody traces costs nothing.
 
+use super::encode::Code;
 use crate::primitive::atomic::{AcqRel, Acquire, AtomicBool, AtomicU32, AtomicU64, Relaxed, Release};
 use crate::primitive::spin_loop;
 use bast_stack::fetch;
@@ -25,11 +26,12 @@ pub(super) const WAITING: u64 = 4;
 pub(super) const PROC_RUNNING: u64 = 1;
 pub(super) const PROC_IDLE: u64 = 2;
 
-/// In a word: state in the low bits, lock, number, generation.
+/// In a word: state in the low bits, lock, whether the task's name was said in this generation, number, generation.
 const STATE: u64 = 7;
 const LOCKED: u64 = 8;
-const SEQUENCE_SHIFT: u32 = 4;
-const SEQUENCE_BITS: u32 = 32;
+const NAMED: u64 = 16;
+const SEQUENCE_SHIFT: u32 = 5;
+const SEQUENCE_BITS: u32 = 31;
 const GENERATION_SHIFT: u32 = SEQUENCE_SHIFT + SEQUENCE_BITS;
 
 /// A word without its lock.
@@ -65,6 +67,18 @@ impl Known {
         Known(self.0 & !STATE | state)
     }
 
+    /// Was the task's name said in this generation, or is there nothing to be said?
+    #[inline]
+    pub(super) fn is_named(self) -> bool {
+        self.0 & NAMED != 0
+    }
+
+    /// Its name was said.
+    #[inline]
+    pub(super) fn named(self) -> Known {
+        Known(self.0 | NAMED)
+    }
+
     /// With the next number.
     #[inline]
     pub(super) fn counted(self) -> Known {
@@ -77,12 +91,12 @@ impl Known {
 pub(crate) struct Record {
     word: AtomicU64,
     id: AtomicU64,
+    /// The id as it stands in events; empty if it is too long for that.
+    code: AtomicU64,
     /// The stack of its entry function alone, by its number in the tables.
     root: AtomicU32,
     /// Its name, by its number in the tables. 0: it was not said in this trace.
     label: AtomicU32,
-    /// The generation in which its name was said last.
-    labelled: AtomicU64,
 }
 
 impl Record {
@@ -90,9 +104,9 @@ impl Record {
         Record {
             word: AtomicU64::new(0),
             id: AtomicU64::new(0),
+            code: AtomicU64::new(0),
             root: AtomicU32::new(0),
             label: AtomicU32::new(0),
-            labelled: AtomicU64::new(0),
         }
     }
 
@@ -105,6 +119,11 @@ impl Record {
 
     pub(super) fn id(&self) -> u64 {
         self.id.load(Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn code(&self) -> Code {
+        Code::from_word(self.code.load(Relaxed))
     }
 
     pub(super) fn root(&self) -> u32 {
@@ -155,17 +174,9 @@ impl Record {
     /// Whose record it is from now on. By the claimant or the creator.
     pub(super) fn name(&self, id: u64, root: u32) {
         self.id.store(id, Relaxed);
+        self.code.store(Code::of(id).unwrap_or_default().word(), Relaxed);
         self.root.store(root, Relaxed);
         self.label.store(0, Relaxed);
-        self.labelled.store(0, Relaxed);
-    }
-
-    /// Is its name to be said in `generation`? Then the caller does it: the owner or the claimant.
-    pub(super) fn is_to_label(&self, generation: u64) -> bool {
-        self.labelled.load(Relaxed) != generation && {
-            self.labelled.store(generation, Relaxed);
-            true
-        }
     }
 
     /// The number of its name, for who has to say it again without knowing it. Relaxed, as all but the word: the task's

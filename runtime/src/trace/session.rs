@@ -348,7 +348,7 @@ fn open(lost: u64) {
     let outside = registry::outside();
     let task = own_task();
     outside.pen.write(|ink| {
-        ink.processors_are(registry::processors_used(), &task, outside.processor, lost);
+        ink.processors_are(registry::processors_used(), task, outside.processor, lost);
     });
 }
 

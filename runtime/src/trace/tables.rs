@@ -5,12 +5,13 @@
 //! Numbers are looked up in the sheet's own cache first, by the addresses of what they stand for; the lock is for what a
 //! sheet has not met yet.
 
-use super::encode::{cut, kind, number, table};
+use super::encode::{Code, cut, kind, number, table};
 use super::name::{Entry, place};
 use super::samples::Passing;
 use super::symbols::{self, Part, Symbol};
 use super::walk::FRAMES_MAX;
 use crate::sys::lock::{Lock, Rank};
+use crate::task::site::Site;
 use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::OnceLock;
@@ -284,26 +285,28 @@ pub(super) fn frames_above(lines: &[&Symbol], root: u32) -> Vec<u32> {
 
 /// A sheet's memory of numbers.
 #[derive(Debug)]
-pub(super) struct Cache(Box<[Place]>);
+pub(super) struct Cache(Box<[Place; PLACES]>);
 
 /// What was looked up last of all that comes to lie here.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    key: Key,
+    words: (u64, u64),
+    third: u32,
     number: u32,
-    /// The string that goes with a stack, if that was asked for.
-    reason: u32,
+    /// What stands in the events for which this was looked up; empty if nothing does that is always the same.
+    code: Code,
 }
 
-/// Two addresses, and a number that tells apart what has the same.
-type Key = (usize, usize, u32);
+/// Two words, addresses most often, and a number that tells apart what has the same.
+type Key = (u64, u64, u32);
 
-/// In that number: beyond all stacks.
-const IS_WAIT: u32 = 1 << 31;
+/// An odd number without a pattern: the golden ratio's.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Cache {
     pub(super) fn new() -> Cache {
-        Cache(vec![Place::default(); PLACES].into())
+        let places = vec![Place::default(); PLACES].into_boxed_slice();
+        Cache(places.try_into().expect("of that length"))
     }
 
     pub(super) fn clear(&mut self) {
@@ -312,23 +315,30 @@ impl Cache {
 
     #[inline]
     fn get(&mut self, key: Key, make: impl FnOnce() -> u32) -> u32 {
-        self.get_both(key, || (make(), 0)).0
+        self.get_both(key, || (make(), Code::default())).0
     }
 
     #[inline]
-    fn get_both(&mut self, key: Key, make: impl FnOnce() -> (u32, u32)) -> (u32, u32) {
-        let mixed = key.0 ^ key.1.rotate_left(7) ^ (key.2 as usize).wrapping_mul(0x9e37);
-        let place = &mut self.0[(mixed ^ mixed >> 7 ^ mixed >> 14) % PLACES];
-        if place.key != key {
-            let (number, reason) = make();
-            *place = Place { key, number, reason };
+    fn get_both(&mut self, key: Key, make: impl FnOnce() -> (u32, Code)) -> (u32, Code) {
+        let (first, second, third) = key;
+        let mixed = (first ^ second.rotate_left(20) ^ u64::from(third) << 40).wrapping_mul(MIX);
+        let place = &mut self.0[(mixed >> (u64::BITS - PLACES.ilog2())) as usize];
+        if place.words != (first, second) || place.third != third {
+            let (number, code) = make();
+            let words = (first, second);
+            *place = Place {
+                words,
+                third,
+                number,
+                code,
+            };
         }
-        (place.number, place.reason)
+        (place.number, place.code)
     }
 
     /// A string that is part of the program.
     pub(super) fn string(&mut self, text: &'static str) -> u32 {
-        self.get((text.as_ptr() as usize, text.len(), u32::MAX), || string(text))
+        self.get((address(text), text.len() as u64, u32::MAX), || string(text))
     }
 
     /// The stack of an entry function alone. Its code is part of the key, as two closures may have one name.
@@ -338,41 +348,42 @@ impl Cache {
         code: usize,
         spawned: &'static Location<'static>,
     ) -> u32 {
-        let place = std::ptr::from_ref(spawned) as usize;
-        self.get((entry.as_ptr() as usize, place, code as u32), || {
+        let place = std::ptr::from_ref(spawned) as u64;
+        self.get((address(entry), place, code as u32), || {
             root_of(entry, code, spawned)
         })
     }
 
     /// The stack of what happens to a task with the root `root` at no line of the program.
-    pub(super) fn without_place(&mut self, what: &'static str, root: u32) -> u32 {
-        self.get((what.as_ptr() as usize, 0, root), || {
-            stack_without_place(what, root)
-        })
+    #[inline]
+    pub(super) fn without_place(&mut self, what: &'static str, root: u32) -> (u32, Code) {
+        self.get_both((address(what), 0, root), || make_without_place(what, root))
     }
 
     /// The stack of a call of `what` in a task with the root `root`.
     pub(super) fn stack(&mut self, what: &'static str, at: &'static Location<'static>, root: u32) -> u32 {
-        let key = (what.as_ptr() as usize, std::ptr::from_ref(at) as usize, root);
+        let key = (address(what), std::ptr::from_ref(at) as u64, root);
         self.get(key, || stack_of(what, at, root))
     }
 
-    /// The stack of a wait for `what`, and the string of the reason that always goes with it.
+    /// The stack of a wait of a task with the root `root`, and Go's reason with it. A site is no address.
     #[inline]
-    pub(super) fn wait(
-        &mut self,
-        reason: &'static str,
-        what: &'static str,
-        at: &'static Location<'static>,
-        root: u32,
-    ) -> (u32, u32) {
-        // Told apart from the same call where it is no wait.
-        let key = (
-            what.as_ptr() as usize,
-            std::ptr::from_ref(at) as usize,
-            root | IS_WAIT,
-        );
-        self.get_both(key, || (stack_of(what, at, root), string(reason)))
+    pub(super) fn wait(&mut self, site: Site, root: u32) -> (u32, Code) {
+        self.get_both((site.word(), 0, root), || make_wait(site, root))
+    }
+
+    /// The stack of a task with the root `root` that stops, and the reason with it.
+    #[inline]
+    pub(super) fn stop(&mut self, reason: &'static str, root: u32) -> (u32, Code) {
+        self.get_both((address(reason), reason.len() as u64, root), || {
+            make_stop(reason, root)
+        })
+    }
+
+    /// The stack of an entry function, by its number; which may be none, 0.
+    #[inline]
+    pub(super) fn rooted(&mut self, root: u32) -> Code {
+        self.get_both((u64::MAX, 0, root), || (root, code_of(root))).1
     }
 
     /// The stack `short` with the frames of a walk.
@@ -384,16 +395,47 @@ impl Cache {
     }
 }
 
+#[inline]
+fn address(text: &'static str) -> u64 {
+    text.as_ptr() as u64
+}
+
+#[cold]
+fn make_without_place(what: &'static str, root: u32) -> (u32, Code) {
+    let stack = stack_without_place(what, root);
+    (stack, code_of(stack))
+}
+
+#[cold]
+fn make_wait(site: Site, root: u32) -> (u32, Code) {
+    let stack = stack_of(site.reason().text(), site.at(), root);
+    (stack, with_reason(site.reason().in_go(), stack))
+}
+
+#[cold]
+fn make_stop(reason: &'static str, root: u32) -> (u32, Code) {
+    (root, with_reason(reason, root))
+}
+
+fn code_of(number: u32) -> Code {
+    Code::of(u64::from(number)).unwrap_or_default()
+}
+
+/// Empty if both together are too long.
+fn with_reason(reason: &'static str, stack: u32) -> Code {
+    code_of(string(reason)).then(code_of(stack)).unwrap_or_default()
+}
+
 /// Two sums that a list of addresses is known by.
-fn sums(addresses: &[usize]) -> (usize, usize) {
+fn sums(addresses: &[usize]) -> (u64, u64) {
     let mut sums = (0_u64, addresses.len() as u64);
     for &address in addresses {
         let address = address as u64;
         sums.0 = (sums.0.rotate_left(5) ^ address).wrapping_mul(0x517c_c1b7_2722_0a95);
-        sums.1 = (sums.1 ^ address.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        sums.1 = (sums.1 ^ address.rotate_left(32)).wrapping_mul(MIX);
         sums.1 ^= sums.1 >> 29;
     }
-    (sums.0 as usize, sums.1 as usize)
+    sums
 }
 
 /// Appends the tables as `generation`, which began at `base`, needs them, with the stacks that are its alone.

@@ -18,6 +18,11 @@ const OURS: usize = 2;
 /// How many frames of stacks are taken; zero: none.
 static DEPTH: AtomicUsize = AtomicUsize::new(0);
 
+/// For the next generation of a sheet.
+pub(super) fn depth() -> u32 {
+    DEPTH.load(Relaxed) as u32
+}
+
 /// By whoever begins a trace.
 pub(super) fn set_depth(frames: usize) {
     DEPTH.store(frames.min(FRAMES_MAX - OURS), Relaxed);
@@ -38,11 +43,7 @@ impl Walk {
         self.count = bast_stack::frames(&mut self.addresses[..depth]);
     }
 
-    pub(super) fn forget(&mut self) {
-        self.count = 0;
-    }
-
-    /// Innermost first; empty: none were taken.
+    /// Innermost first.
     pub(super) fn addresses(&self) -> &[usize] {
         &self.addresses[..self.count]
     }
@@ -52,10 +53,15 @@ impl Ink {
     /// The stack that we stand on is that of whoever does what is written now.
     #[inline]
     pub(crate) fn look_at_stack(&mut self) {
-        let depth = DEPTH.load(Relaxed);
-        if depth != 0 {
-            self.walk.take(depth);
+        if self.depth != 0 {
+            self.take_walk();
         }
+    }
+
+    #[cold]
+    fn take_walk(&mut self) {
+        self.walk.take(self.depth as usize);
+        self.walked = !self.walk.addresses().is_empty();
     }
 
     /// The stack of a call of `what`, in a task with the root `root`.
@@ -66,9 +72,9 @@ impl Ink {
 
     /// `short` with the frames between its two, if they were looked at.
     pub(super) fn with_frames(&mut self, short: u32) -> u32 {
-        match self.walk.addresses() {
-            [] => short,
-            addresses => self.cache.walked(short, addresses),
+        match self.walked {
+            false => short,
+            true => self.cache.walked(short, self.walk.addresses()),
         }
     }
 }
