@@ -51,7 +51,7 @@ impl Scale {
     #[inline(always)]
     pub(crate) fn now(&self) -> u64 {
         if self.rate == 0 {
-            return clock::now();
+            return kernel_now();
         }
         self.nanos_at(counter())
     }
@@ -67,6 +67,13 @@ impl Scale {
     pub(crate) fn is_kernel(&self) -> bool {
         self.rate == 0
     }
+}
+
+/// Once in the program: whoever has a counter does without.
+#[cold]
+#[inline(never)]
+fn kernel_now() -> u64 {
+    clock::now()
 }
 
 /// What is known of the counter.

@@ -68,16 +68,12 @@ pub(super) fn number(to: &mut Vec<u8>, mut value: u64) {
     to.push(value as u8);
 }
 
-/// Numbers below this take one byte or two, whichever is found without a branch.
-const SHORT: u64 = 1 << 14;
+/// Numbers below this take up to two bytes.
+pub(super) const TWO_BYTES: u64 = 1 << 14;
+/// Numbers below this take up to three bytes.
+pub(super) const THREE_BYTES: u64 = 1 << 21;
 /// Numbers below this have a [`Code`].
 const CODED: u64 = 1 << 49;
-
-/// Are these numbers such that [`Event::short`] may have them?
-#[inline(always)]
-pub(super) fn are_short(one: u64, other: u64) -> bool {
-    one | other < SHORT
-}
 
 /// Numbers as they stand in a trace, one behind the other, made ready for many events: seven bytes, and how many of them
 /// there are.
@@ -174,13 +170,22 @@ impl Event<'_> {
         self.length += length;
     }
 
-    /// Adds a number of which [`are_short`] is true.
+    /// Adds a number below [`TWO_BYTES`], without a branch.
     #[inline(always)]
-    pub(super) fn short(&mut self, value: u64) {
-        debug_assert!(value < SHORT);
-        let two = u64::from(value >= 0x80);
-        let word = value & 0x7f | two << 7 | (value << 1) & 0x7f00;
-        self.store(word, 1 + two as usize);
+    pub(super) fn number_of_two(&mut self, value: u64) {
+        debug_assert!(value < TWO_BYTES);
+        let two = u64::from(value >= 1 << 7);
+        let groups = value & 0x7f | (value & (0x7f << 7)) << 1;
+        self.store(groups | two << 7, 1 + two as usize);
+    }
+
+    /// Adds a number below [`THREE_BYTES`], without a branch.
+    #[inline(always)]
+    pub(super) fn number_of_three(&mut self, value: u64) {
+        debug_assert!(value < THREE_BYTES);
+        let (two, three) = (u64::from(value >= 1 << 7), u64::from(value >= 1 << 14));
+        let groups = value & 0x7f | (value & (0x7f << 7)) << 1 | (value & (0x7f << 14)) << 2;
+        self.store(groups | two << 7 | three << 15, (1 + two + three) as usize);
     }
 
     /// Adds numbers.
@@ -271,7 +276,7 @@ pub(super) fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, EVENT_MAX, Event, SHORT, STRING_MAX, are_short, cut, number};
+    use super::{Code, EVENT_MAX, Event, STRING_MAX, THREE_BYTES, TWO_BYTES, cut, number};
 
     fn leb128(values: &[u64]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -304,9 +309,11 @@ mod tests {
         for value in edges.chain([0, 1, 300, 0x0abc_def0, u64::MAX]) {
             let bytes = leb128(&[value]);
             assert_eq!(event(|event| event.number(value)), bytes, "{value:#x}");
-            assert_eq!(are_short(value, 0), value < SHORT);
-            if are_short(0, value) {
-                assert_eq!(event(|event| event.short(value)), bytes, "{value:#x}");
+            if value < TWO_BYTES {
+                assert_eq!(event(|event| event.number_of_two(value)), bytes, "{value:#x}");
+            }
+            if value < THREE_BYTES {
+                assert_eq!(event(|event| event.number_of_three(value)), bytes, "{value:#x}");
             }
             assert_eq!(Code::of(value).is_some(), bytes.len() <= 7, "{value:#x}");
             if let Some(code) = Code::of(value) {

@@ -13,7 +13,9 @@
 //! sheet's turn at the latest; those of which nothing happened are listed by the closer (`session`). For a task that
 //! slept through a whole generation and stirs in the next one before the closer comes by, a copy is left in [`LATE`].
 
-use super::encode::{BATCH_MAX, Batch, Code, EVENT_MAX, Event, NONE, UNIT_NANOS, are_short, kind};
+use super::encode::{
+    BATCH_MAX, Batch, Code, EVENT_MAX, Event, NONE, THREE_BYTES, TWO_BYTES, UNIT_NANOS, kind,
+};
 use super::gate::Sheet;
 use super::generation;
 use super::record::{Known, NOBODY, PROC_RUNNING, ProcRecord, RUNNABLE, RUNNING, Record, SYSCALL, WAITING};
@@ -238,12 +240,12 @@ impl Ink {
     #[inline(never)]
     pub(super) fn put_coded(&mut self, kind: u8, arguments: Code) {
         let (now, since) = self.time();
-        if self.is_full() || !are_short(since, 0) {
+        if self.is_full() || since >= TWO_BYTES {
             return self.put_coded_slowly(kind, arguments);
         }
         self.last = now;
         self.append_here(kind, |event| {
-            event.short(since);
+            event.number_of_two(since);
             event.code(arguments);
         });
     }
@@ -253,14 +255,14 @@ impl Ink {
     pub(super) fn put_ordered(&mut self, kind: u8, record: &Record, known: Known, rest: Code) {
         let (now, since) = self.time();
         let (id, sequence) = (record.code(), known.sequence());
-        if self.is_full() || id.is_empty() || !are_short(since, sequence) {
+        if self.is_full() || id.is_empty() || since >= TWO_BYTES || sequence >= THREE_BYTES {
             return self.put_ordered_slowly(kind, record, known, rest);
         }
         self.last = now;
         self.append_here(kind, |event| {
-            event.short(since);
+            event.number_of_two(since);
             event.code(id);
-            event.short(sequence);
+            event.number_of_three(sequence);
             event.code(rest);
         });
     }

@@ -9,9 +9,9 @@ use super::encode::{Code, cut, kind, number, table};
 use super::name::{Entry, place};
 use super::samples::Passing;
 use super::symbols::{self, Part, Symbol};
+use super::tasks::Leave;
 use super::walk::FRAMES_MAX;
 use crate::sys::lock::{Lock, Rank};
-use crate::task::site::Site;
 use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::OnceLock;
@@ -366,18 +366,14 @@ impl Cache {
         self.get(key, || stack_of(what, at, root))
     }
 
-    /// The stack of a wait of a task with the root `root`, and Go's reason with it. A site is no address.
-    #[inline]
-    pub(super) fn wait(&mut self, site: Site, root: u32) -> (u32, Code) {
-        self.get_both((site.word(), 0, root), || make_wait(site, root))
-    }
-
-    /// The stack of a task with the root `root` that stops, and the reason with it.
-    #[inline]
-    pub(super) fn stop(&mut self, reason: &'static str, root: u32) -> (u32, Code) {
-        self.get_both((address(reason), reason.len() as u64, root), || {
-            make_stop(reason, root)
-        })
+    /// The stack of a task with the root `root` that leaves, and Go's reason with it. A site is no address.
+    #[inline(always)]
+    pub(super) fn leave(&mut self, how: Leave, root: u32) -> (u32, Code) {
+        let (first, second) = match how {
+            Leave::Wait(site) => (site.word(), 0),
+            Leave::Stop(reason) => (address(reason), reason.len() as u64),
+        };
+        self.get_both((first, second, root), || make_leave(how, root))
     }
 
     /// The stack of an entry function, by its number; which may be none, 0.
@@ -407,23 +403,18 @@ fn make_without_place(what: &'static str, root: u32) -> (u32, Code) {
 }
 
 #[cold]
-fn make_wait(site: Site, root: u32) -> (u32, Code) {
-    let stack = stack_of(site.reason().text(), site.at(), root);
-    (stack, with_reason(site.reason().in_go(), stack))
-}
-
-#[cold]
-fn make_stop(reason: &'static str, root: u32) -> (u32, Code) {
-    (root, with_reason(reason, root))
+fn make_leave(how: Leave, root: u32) -> (u32, Code) {
+    let stack = match how {
+        Leave::Wait(site) => stack_of(site.reason().text(), site.at(), root),
+        Leave::Stop(_) => root,
+    };
+    // Empty if both together are too long.
+    let code = code_of(string(how.reason())).then(code_of(stack));
+    (stack, code.unwrap_or_default())
 }
 
 fn code_of(number: u32) -> Code {
     Code::of(u64::from(number)).unwrap_or_default()
-}
-
-/// Empty if both together are too long.
-fn with_reason(reason: &'static str, stack: u32) -> Code {
-    code_of(string(reason)).then(code_of(stack)).unwrap_or_default()
 }
 
 /// Two sums that a list of addresses is known by.

@@ -15,6 +15,16 @@ pub(crate) enum Leave {
     Wait(Site),
 }
 
+impl Leave {
+    /// As Go has it.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Leave::Stop(reason) => reason,
+            Leave::Wait(site) => site.reason().in_go(),
+        }
+    }
+}
+
 impl Ink {
     /// A task was spawned. The thread holds a processor.
     pub(crate) fn created(&mut self, task: Subject<'_>) {
@@ -143,11 +153,11 @@ impl Ink {
     #[inline(always)]
     fn leaves_known(&mut self, record: &Record, how: Leave) {
         self.task = None;
-        let root = record.root();
-        let (kind, state, (stack, code)) = match how {
-            Leave::Stop(reason) => (kind::GO_STOP, RUNNABLE, self.cache.stop(reason, root)),
-            Leave::Wait(site) => (kind::GO_BLOCK, WAITING, self.cache.wait(site, root)),
+        let (kind, state) = match how {
+            Leave::Stop(_) => (kind::GO_STOP, RUNNABLE),
+            Leave::Wait(_) => (kind::GO_BLOCK, WAITING),
         };
+        let (stack, code) = self.cache.leave(how, record.root());
         if self.walked || code.is_empty() {
             cold_path();
             self.leaves_with_frames(kind, how, stack);
@@ -159,10 +169,7 @@ impl Ink {
 
     #[cold]
     fn leaves_with_frames(&mut self, kind: u8, how: Leave, stack: u32) {
-        let reason = self.cache.string(match how {
-            Leave::Stop(reason) => reason,
-            Leave::Wait(site) => site.reason().in_go(),
-        });
+        let reason = self.cache.string(how.reason());
         let stack = self.with_frames(stack);
         self.put(kind, &[u64::from(reason), u64::from(stack)]);
     }

@@ -28,10 +28,10 @@ const WARM_UP: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CostOptions {
     /// Pairs of windows
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 150)]
     pairs: usize,
-    /// Length of a window
-    #[arg(long, default_value_t = 500)]
+    /// Length of a window; many short ones tell more than a few long ones, as the machine changes meanwhile
+    #[arg(long, default_value_t = 100)]
     window_millis: u64,
     #[arg(long, default_value_t = 100)]
     connections: usize,
