@@ -2,6 +2,9 @@
 //!
 //! The seed is printed when a runtime starts, and `BAST_CHAOS_SEED` sets it. With one processor a seed replays the
 //! same perturbations; with several it replays each thread's stream, and the kernel still interleaves them.
+//!
+//! `BAST_CHAOS_STRENGTH` makes them so many times as frequent, 1 unless it is set. With 10 a test that takes an order for
+//! granted which is merely likely fails within minutes.
 
 /// Where the schedule may be bent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +45,20 @@ mod imp {
 
     /// One stream for the process: a step is one atomic addition, so threads draw from it without a lock.
     static STREAM: AtomicU64 = AtomicU64::new(0);
+    /// How many times as frequent everything is.
+    static STRENGTH: AtomicU64 = AtomicU64::new(1);
+
+    fn from_environment(variable: &str) -> Option<u64> {
+        std::env::var(variable).ok().and_then(|text| text.parse().ok())
+    }
 
     /// Seeds the stream, once a process, from the environment or the clock, and says so.
     pub(crate) fn start() {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
-            let set = std::env::var("BAST_CHAOS_SEED")
-                .ok()
-                .and_then(|text| text.parse().ok());
-            let seed = set.unwrap_or_else(crate::time::clock::now);
+            let seed = from_environment("BAST_CHAOS_SEED").unwrap_or_else(crate::time::clock::now);
+            let strength = from_environment("BAST_CHAOS_STRENGTH").unwrap_or(1);
+            STRENGTH.store(strength.max(1), Relaxed);
             eprintln!("bast: chaos seed {seed} (BAST_CHAOS_SEED={seed} runs it again)");
             STREAM.store(seed, Relaxed);
         });
@@ -66,7 +74,7 @@ mod imp {
 
     /// Now and then delays the caller, by a few spins or by giving up the CPU.
     pub(crate) fn point(_: Point) {
-        match draw() % 64 {
+        match draw() % 64 / STRENGTH.load(Relaxed) {
             0 => std::thread::yield_now(),
             1..8 => (0..draw() % 200).for_each(|_| std::hint::spin_loop()),
             _ => {}
@@ -80,7 +88,7 @@ mod imp {
             Point::Spurious => 32,
             _ => 16,
         };
-        draw().is_multiple_of(odds)
+        draw().is_multiple_of((odds / STRENGTH.load(Relaxed)).max(2)) // never always: a park must come to pass
     }
 
     /// A seed for what else is random: the order of victims.
