@@ -103,6 +103,9 @@ pub(crate) struct Ink {
     batch_base: u64,
 }
 
+/// Before it a sheet has two words of its own.
+const _: () = assert!(std::mem::offset_of!(Ink, walk) + 16 == 2 * LINE);
+
 impl Pen {
     /// For a worker whose thread has this number.
     pub(super) fn of_worker(thread: u64) -> Pen {
@@ -324,10 +327,6 @@ impl Ink {
         if self.batch.capacity() == 0 {
             self.batch = generation::spare_buffer();
         }
-        assert!(
-            self.batch.capacity() >= BATCH_MAX,
-            "a batch has room for its events"
-        );
         self.last = self.now.max(self.last);
         self.batch_base = self.last;
     }

@@ -54,8 +54,8 @@ impl Ink {
             && !self.in_syscall
             && self.holds(processor)
             && self.task.is_some_and(|own| std::ptr::eq(own, record));
-        self.look_at_stack();
         if known {
+            self.look_at_stack();
             self.leaves_known(record, how);
         } else {
             cold_path();
@@ -67,6 +67,7 @@ impl Ink {
     fn leaves_anew(&mut self, processor: Option<&'static ProcRecord>, task: Subject<'_>, how: Leave) {
         self.hold(processor);
         self.starts(&task);
+        self.look_at_stack();
         self.leaves(how);
     }
 
