@@ -352,6 +352,38 @@ fn a_context_is_handed_on_by_choice() {
     });
 }
 
+/// Whoever has joined a task may end the runtime: the task waits nowhere any more, and its context is gone.
+#[test]
+fn a_task_has_left_its_context_when_it_is_joined() {
+    static VALUE: context::Key<Slow> = context::Key::new("slow");
+
+    struct Slow(Arc<AtomicUsize>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            bast::time::sleep(SHORT);
+            self.0.fetch_add(1, AcqRel);
+        }
+    }
+
+    on_each(|| {
+        for panics in [false, true] {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let context = Context::background().with_value(&VALUE, Slow(dropped.clone()));
+            let task = bast::task::Builder::new().context(context).spawn(move || {
+                assert!(!panics, "on purpose");
+            });
+            let task = task.unwrap();
+            // One who is there before the end is told of it only when all is over.
+            while !task.is_finished() {
+                bast::task::yield_now();
+            }
+            assert_eq!(dropped.load(Acquire), 1, "the context's value");
+            assert_eq!(task.join().is_err(), panics);
+        }
+    });
+}
+
 // ---- nothing is lost ----
 
 /// Receivers come and are cancelled at any moment: every value arrives once, or lies in the channel.

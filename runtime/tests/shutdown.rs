@@ -165,6 +165,43 @@ fn tasks_in_every_state() {
     }
 }
 
+/// A task has handed over its result, which nobody wants, and the result's destructor waits as the runtime ends.
+#[test]
+fn results_that_wait_as_they_are_dropped() {
+    struct Waits(Arc<Gate>);
+
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            self.0.open();
+            park_for_ever();
+        }
+    }
+
+    let name = "results_that_wait_as_they_are_dropped";
+    let text = in_good_child(
+        name,
+        |_| {},
+        || {
+            util::on_each(|| {
+                let dropping = Gate::new();
+                let told = dropping.clone();
+                let task = bast::task::Builder::new().name("over").spawn(move || {
+                    bast::task::yield_now();
+                    Waits(told)
+                });
+                drop(task.unwrap()); // detached
+                dropping.wait();
+                bast::time::sleep(Duration::from_millis(2));
+            });
+        },
+    );
+    assert_eq!(
+        text.matches("\"over\" spawned at").count(),
+        util::PROCESSORS.len(),
+        "{text}"
+    );
+}
+
 /// A task in user code is waited for, up to the grace.
 #[test]
 fn the_end_waits_for_running_tasks() {

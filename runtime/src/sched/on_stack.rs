@@ -3,10 +3,9 @@
 use super::inside::Inside;
 use super::processor::Runner;
 use super::worker::{Settle, Worker};
-use crate::task::header::{Extra, TaskRef};
-use bast_stack::{Saved, StackError, catch_unwind, switch, switch_final};
+use crate::task::header::TaskRef;
+use bast_stack::{Saved, StackError, switch, switch_final};
 use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 
 /// Start addresses of stacks differ by this many bytes a task, so that equal frames do not share cache sets.
@@ -172,18 +171,6 @@ unsafe extern "C" fn task_entry(arrived: usize) -> ! {
     }
 }
 
-/// Runs a task that was given more than a closure.
-#[cold]
-fn run_with<R>(extra: &Extra, run: impl FnOnce() -> R) -> R {
-    let Some(context) = extra.context.take() else {
-        return run();
-    };
-    let value = context.enter(run);
-    // Here, and not with the extra, which is freed inside the runtime: its values' destructors are the user's.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
-    value
-}
-
 /// Runs the current task's closure and hands over its result.
 fn run_current(inside: Inside) -> Inside {
     let task = inside.task();
@@ -191,11 +178,7 @@ fn run_current(inside: Inside) -> Inside {
     drop(inside);
     let table = task.vtable();
     // SAFETY: the task is running for the first time, so the closure is in its storage, and ours (Rule 3).
-    let run = || unsafe { (table.run)(task) };
-    let waiter = match task.extra() {
-        None => run(),
-        Some(extra) => run_with(extra, run),
-    };
+    let waiter = unsafe { (table.run)(task) };
     // SAFETY: the join word gave the token to us.
     let waiter = waiter.filter(|&token| !unsafe { super::park::wake_future(token) });
     let mut inside = Inside::enter_to_finish();

@@ -2,8 +2,10 @@
 //!
 //! # The end of a task, in order
 //! 1. The closure has returned or panicked, or is dropped without having run; what it owned is gone.
-//! 2. The result is in the storage, and task-local values are dropped.
-//! 3. The join word is completed. If the handle is gone the result is dropped here.
+//! 2. The result is in the storage, task-local values are dropped, and the context that the task was given is left and
+//!    dropped: both may wait, and run code of the user's.
+//! 3. The join word is completed. If the handle is gone the result is dropped here, which may wait too. Otherwise nothing
+//!    waits from here on: who has joined a task may end the runtime.
 //! 4. The [`Ending`] is dropped. From here on nothing of the task touches what its closure or its result borrowed,
 //!    except a join handle, which borrows as well: this is where a scope may end.
 //! 5. The joiner is woken, stack and header are recycled.
@@ -12,6 +14,7 @@ use super::Priority;
 use super::handle::TaskId;
 use super::header::{Extra, STORAGE_BYTES, TaskRef, VTable};
 use super::join_word::Complete;
+use crate::context::Context;
 use crate::error::JoinError;
 use bast_stack::catch_unwind;
 use std::marker::PhantomData;
@@ -85,13 +88,22 @@ impl<F: FnOnce() -> T, T, E: Ending> Erased<F, T, E> {
     unsafe fn run(task: TaskRef) -> Option<usize> {
         // SAFETY: the caller says that the closure is in the storage and its to take.
         let (closure, ending) = unsafe { Stored::<(F, E)>::take(task) };
-        let outcome = catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
-            ending.panicked();
-            JoinError::panic(TaskId::of(task), payload)
-        });
-        // SAFETY: the closure was taken out, and the storage stays the task's until `join.complete`.
-        unsafe { Stored::<Outcome<T>>::put(task, outcome) };
-        task.end_locals();
+        let run = || {
+            let outcome = catch_unwind(AssertUnwindSafe(closure)).map_err(|payload| {
+                ending.panicked();
+                JoinError::panic(TaskId::of(task), payload)
+            });
+            // SAFETY: the closure was taken out, and the storage stays the task's until `join.complete`.
+            unsafe { Stored::<Outcome<T>>::put(task, outcome) };
+            task.end_locals();
+        };
+        match task.extra().and_then(|extra| extra.context.take()) {
+            None => run(),
+            Some(context) => {
+                let mut run = Some(run);
+                within(context, &mut || run.take().into_iter().for_each(|run| run()));
+            }
+        }
         // SAFETY: the result is there.
         unsafe { complete(task) } // and then the ending
     }
@@ -117,6 +129,14 @@ impl<F: FnOnce() -> T, T, E: Ending> Erased<F, T, E> {
         let outcome = unsafe { Stored::<Outcome<T>>::take(task) };
         let _ = catch_unwind(AssertUnwindSafe(|| drop(outcome)));
     }
+}
+
+/// Runs a task that was given a context.
+#[cold]
+fn within(context: Context, run: &mut dyn FnMut()) {
+    context.enter(run);
+    // Here, and not with the extra, which is freed inside the runtime: its values' destructors are the user's.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(context)));
 }
 
 /// Hands the result over: to the handle, whose waiter is given back to be woken; or drops it if the handle is gone.

@@ -494,7 +494,8 @@ pub(crate) fn release(task: TaskRef) {
 }
 
 /// Ends a task that will never run, or never again, and tells its joiner. If it has run, its stack and its own
-/// reference are leaked: what lies there may be borrowed.
+/// reference are leaked: what lies there may be borrowed. It may have handed over its result, and wait in the destructor of
+/// one that nobody wants: then there is nothing to be told.
 ///
 /// # Safety
 /// The task will never run (again). `ran`: it has run before.
@@ -503,7 +504,9 @@ pub(crate) unsafe fn give_up(task: TaskRef, ran: bool) {
     task.state.abandon();
     let table = task.vtable();
     let error = JoinError::shutdown(TaskId::of(task));
-    let waiter = if ran {
+    let waiter = if ran && task.join.is_done() {
+        None
+    } else if ran {
         // SAFETY: the caller says that the task never runs again, so its storage is ours.
         unsafe { (table.fail)(task, error) };
         // SAFETY: the error is the result.
