@@ -220,12 +220,12 @@ impl Inside {
     #[inline(always)]
     pub(super) fn trace_hold(&self) {
         if trace::on() {
-            self.trace_hold_traced();
+            self.hold_traced();
         }
     }
 
     #[cold]
-    fn trace_hold_traced(&self) {
+    fn hold_traced(&self) {
         let worker = self.worker();
         let task = worker.current.get().map(|task| subject(task, self.number()));
         self.write(|ink| {
@@ -240,12 +240,12 @@ impl Inside {
     #[inline(always)]
     pub(super) fn trace_let_go(&self) {
         if trace::on() {
-            self.trace_let_go_traced();
+            self.let_go_traced();
         }
     }
 
     #[cold]
-    fn trace_let_go_traced(&self) {
+    fn let_go_traced(&self) {
         self.write(|ink| {
             if !self.at_home_stack() {
                 ink.look_at_stack();
@@ -276,12 +276,12 @@ impl Inside {
     pub(super) fn trace_leave(&self, settle: Settle, next: Option<TaskRef>) {
         if trace::on() {
             cold_path();
-            self.trace_leave_traced(settle, next);
+            self.leave_traced(settle, next);
         }
     }
 
     #[inline(never)]
-    fn trace_leave_traced(&self, settle: Settle, next: Option<TaskRef>) {
+    fn leave_traced(&self, settle: Settle, next: Option<TaskRef>) {
         let worker = self.worker();
         let (task, how) = match settle {
             Settle::Park(task) => (task, Leave::Wait(task.site().expect("noted before"))),
@@ -309,12 +309,12 @@ impl Inside {
             && let Some(task) = task
         {
             cold_path();
-            self.trace_start_traced(task);
+            self.start_traced(task);
         }
     }
 
     #[inline(never)]
-    fn trace_start_traced(&self, task: TaskRef) {
+    fn start_traced(&self, task: TaskRef) {
         let task = subject(task, self.number());
         let worker = self.worker();
         self.write(|ink| {
@@ -327,12 +327,12 @@ impl Inside {
     #[inline(always)]
     pub(super) fn trace_end(&self, task: TaskRef) {
         if trace::on() {
-            self.trace_end_traced(task);
+            self.end_traced(task);
         }
     }
 
     #[cold]
-    fn trace_end_traced(&self, task: TaskRef) {
+    fn end_traced(&self, task: TaskRef) {
         let task = subject(task, self.number());
         let worker = self.worker();
         let said = self.write(|ink| {

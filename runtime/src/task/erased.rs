@@ -101,7 +101,11 @@ impl<F: FnOnce() -> T, T, E: Ending> Erased<F, T, E> {
             None => run(),
             Some(context) => {
                 let mut run = Some(run);
-                within(context, &mut || run.take().into_iter().for_each(|run| run()));
+                within(context, &mut || {
+                    if let Some(run) = run.take() {
+                        run();
+                    }
+                });
             }
         }
         // SAFETY: the result is there.
