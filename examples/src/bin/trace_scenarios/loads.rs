@@ -264,6 +264,9 @@ pub(crate) fn everything() {
     panics();
 }
 
+/// A pause between loads that are traced for seconds, so that Go's tools read the events in seconds too.
+const READABLE: Duration = Duration::from_millis(50);
+
 /// Everything at once, again and again.
 pub(crate) fn soak(seconds: u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -272,15 +275,15 @@ pub(crate) fn soak(seconds: u64) {
         spawn(move || {
             while Instant::now() < end {
                 load();
-                bast::time::sleep(Duration::from_millis(50)); // as many events as Go's tools read in seconds
+                bast::time::sleep(READABLE);
             }
         })
     });
     join_all(tasks.into());
 }
 
-/// A load that runs until it is told to stop, and a thread that does something meanwhile.
-fn beside_load(body: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+/// A load that runs until it is told to stop, over and over with a pause, and a thread that does something meanwhile.
+fn beside_load(pause: Duration, body: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
     let over = Arc::new(AtomicBool::new(false));
     thread::scope(|scope| {
         let seen = Arc::clone(&over);
@@ -292,6 +295,9 @@ fn beside_load(body: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
                     spawn(move || {
                         while !over.load(Ordering::Relaxed) {
                             load();
+                            if !pause.is_zero() {
+                                bast::time::sleep(pause);
+                            }
                         }
                     })
                 });
@@ -317,7 +323,7 @@ fn beside_load(body: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
 /// A trace that begins and ends in the middle of a load, over several generations.
 pub(crate) fn middle(file: &Path) -> io::Result<()> {
     let file = BufWriter::new(File::create(file)?);
-    beside_load(move || {
+    beside_load(Duration::ZERO, move || {
         let trace = bast::trace::start(file)?;
         thread::sleep(Duration::from_millis(600));
         println!("{:?}", trace.stop()?);
@@ -327,7 +333,7 @@ pub(crate) fn middle(file: &Path) -> io::Result<()> {
 
 /// A hundred traces one after the other: FILE.0 to FILE.99.
 pub(crate) fn start_stop(file: &Path) -> io::Result<()> {
-    beside_load(|| {
+    beside_load(Duration::ZERO, || {
         for turn in 0..100_u64 {
             let name = beside(file, &format!(".{turn}"));
             let trace = bast::trace::start(BufWriter::new(File::create(name)?))?;
@@ -361,8 +367,8 @@ struct Slow(BufWriter<File>);
 
 impl Write for Slow {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        thread::sleep(Duration::from_millis(300));
-        self.0.write(&bytes[..bytes.len().min(1 << 20)])
+        thread::sleep(Duration::from_millis(100));
+        self.0.write(&bytes[..bytes.len().min(1 << 16)])
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -373,7 +379,7 @@ impl Write for Slow {
 /// More than the writer can take: pieces of the trace are lost, and it stays whole.
 pub(crate) fn slow_writer(file: &Path) -> io::Result<()> {
     let file = Slow(BufWriter::new(File::create(file)?));
-    beside_load(move || {
+    beside_load(READABLE, move || {
         let trace = bast::trace::Options::new().outbox_bytes(1 << 16).start(file)?;
         thread::sleep(Duration::from_secs(8));
         let summary = trace.stop()?;
@@ -392,7 +398,7 @@ pub(crate) fn flight(file: &Path) -> io::Result<()> {
         .age(Duration::from_secs(2))
         .start()?;
     recorder.snapshot_on_panic(file);
-    beside_load(|| {
+    beside_load(READABLE, || {
         thread::sleep(Duration::from_millis(300));
         recorder.snapshot(File::create(beside(file, ".0"))?)?;
         thread::sleep(Duration::from_millis(4000));
