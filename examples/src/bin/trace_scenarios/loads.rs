@@ -295,9 +295,7 @@ fn beside_load(pause: Duration, body: impl FnOnce() -> io::Result<()> + Send) ->
                     spawn(move || {
                         while !over.load(Ordering::Relaxed) {
                             load();
-                            if !pause.is_zero() {
-                                bast::time::sleep(pause);
-                            }
+                            bast::time::sleep(pause);
                         }
                     })
                 });
