@@ -217,6 +217,22 @@ fn a_run_of_500_has_exact_counts_and_all_figures() {
     }
 }
 
+/// Shorter than a generation of the trace: all of it is written as the server ends.
+#[test]
+fn a_traced_run_leaves_the_whole_trace() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("echo.trace");
+    let file = file.to_str().unwrap();
+    Run::start(&["--connections", "100", "--rounds", "3", "--trace", file]).end();
+    let summary = Command::new(env!("CARGO_BIN_EXE_bast-trace"))
+        .args(["summary", "--json", file])
+        .output()
+        .unwrap();
+    let summary: Value = serde_json::from_slice(&summary.stdout).unwrap();
+    // One for each connection.
+    assert!(summary["tasks_created"].as_u64() >= Some(100), "{summary}");
+}
+
 #[test]
 fn several_processes_share_exactly() {
     let shared = [

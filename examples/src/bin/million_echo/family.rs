@@ -10,7 +10,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -19,6 +19,10 @@ use crate::protocol::{Event, Order};
 
 /// Stack of a thread that only passes lines on.
 const READER_STACK: usize = 64 << 10;
+/// How long a child whose output has ended may take to be dead.
+const SUDDEN_END: Duration = Duration::from_millis(500);
+/// How long servers may take to write their traces to the end, and to close their connections.
+const ORDERLY_END: Duration = Duration::from_secs(10);
 
 /// One of the children.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +135,7 @@ impl Family {
         let mut member = self.members.swap_remove(place);
         let pid = member.process.id();
         // Its output has ended, so it is exiting, unless it only closed it: the kill then settles that.
-        let ended = wait_briefly(&mut member.process);
+        let ended = wait_until(&mut member.process, Instant::now() + SUDDEN_END);
         let status = match ended {
             Some(status) => status,
             None => {
@@ -146,17 +150,28 @@ impl Family {
         }
     }
 
-    /// Ends all, load processes first, so that servers see their connections closed by them.
+    /// Ends all, load processes first, so that servers see their connections closed by them. A server ends by itself, its
+    /// trace before it, once nobody can give it orders any more; one that does not is killed.
     pub(crate) fn end_all(&mut self) {
-        self.members
-            .sort_by_key(|member| matches!(member.who, Who::Server(_)));
-        for member in &mut self.members {
-            let _ = member.process.kill();
+        let (servers, mut loads): (Vec<_>, Vec<_>) = self
+            .members
+            .drain(..)
+            .partition(|member| matches!(member.who, Who::Server(_)));
+        for load in &mut loads {
+            let _ = load.process.kill();
         }
-        for member in &mut self.members {
-            let _ = member.process.wait();
+        for mut load in loads {
+            let _ = load.process.wait();
         }
-        self.members.clear();
+        // What else a member has is dropped here: the pipe of its orders closes.
+        let servers: Vec<_> = servers.into_iter().map(|server| server.process).collect();
+        let until = Instant::now() + ORDERLY_END;
+        for mut server in servers {
+            if wait_until(&mut server, until).is_none() {
+                let _ = server.kill();
+                let _ = server.wait();
+            }
+        }
     }
 }
 
@@ -166,15 +181,17 @@ impl Drop for Family {
     }
 }
 
-/// The status of a process that is about to end, or nothing if it is not.
-fn wait_briefly(process: &mut Child) -> Option<std::process::ExitStatus> {
-    for _ in 0..50 {
+/// The status of a process that is about to end, or nothing if it has not by then.
+fn wait_until(process: &mut Child, until: Instant) -> Option<std::process::ExitStatus> {
+    loop {
         if let Ok(Some(status)) = process.try_wait() {
             return Some(status);
         }
-        thread::sleep(std::time::Duration::from_millis(10));
+        if Instant::now() >= until {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(10));
     }
-    None
 }
 
 /// Turns the lines of a child into events.
