@@ -25,7 +25,8 @@ fn with(priority: Priority) -> Builder {
 }
 
 /// Runs `main` with one processor that no task loses by its slice, so that every round is one of the tasks' own doing. A busy
-/// machine may keep the worker off its CPU for so long that it looks blocked: see [`Yielders::worst_wait`].
+/// machine may keep the worker off its CPU for so long that it looks blocked. Then the processor is taken from it, or, amid
+/// a call into bast, the task that made the call has to yield: what was seen meanwhile does not count ([`Seized`]).
 fn on_one(main: impl FnOnce(&bast::Handle) + Send) {
     let runtime = start(
         bast::Builder::new()
@@ -35,6 +36,27 @@ fn on_one(main: impl FnOnce(&bast::Handle) + Send) {
     let handle = runtime.handle();
     let _watchdog = Watchdog::start("1 processor", Some(handle.clone()));
     runtime.run(|| main(&handle));
+}
+
+/// Processors that were taken from tasks, and yields.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seized {
+    detaches: u64,
+    yields: u64,
+}
+
+impl Seized {
+    fn now(handle: &bast::Handle) -> Seized {
+        let bast::Metrics { detaches, yields, .. } = handle.metrics();
+        Seized { detaches, yields }
+    }
+
+    /// Has every task kept its processor, but for `own` yields, since this?
+    fn only(self, own: u64, handle: &bast::Handle) -> bool {
+        let now = Seized::now(handle);
+        let chaos = cfg!(bast_chaos); // it has tasks yield
+        now.detaches == self.detaches && (chaos || now.yields == self.yields + own)
+    }
 }
 
 /// Chaos makes rounds of its own.
@@ -72,16 +94,15 @@ impl Yielders {
         self.turns.load(Relaxed)
     }
 
-    /// The most turns of these between two of the calling task, which yields so many times. A turn in which the processor
-    /// was taken from whoever had it does not count.
+    /// The most turns of these between two of the calling task, which yields so many times.
     fn worst_wait(&self, times: usize, handle: &bast::Handle) -> u64 {
         let yield_once = || {
-            let detaches = handle.metrics().detaches;
-            checkpoint(); // whatever was taken before that is settled
+            checkpoint(); // whatever was taken or asked before is settled
+            let seized = Seized::now(handle);
             let before = self.turns();
             yield_now();
             let waited = self.turns() - before;
-            (handle.metrics().detaches == detaches).then_some(waited)
+            seized.only(waited + 1, handle).then_some(waited) // each turn ends with a yield
         };
         std::iter::repeat_with(yield_once)
             .flatten()
@@ -180,9 +201,8 @@ fn low_alone_is_not_held_back() {
 fn what_waits_runs_in_the_order_of_priority() {
     const EACH: usize = 24;
     on_one(|handle| {
-        // A worker that looks blocked, as on a busy machine, loses the processor amid its spawns: then once more.
         let order = loop {
-            let before = handle.metrics().detaches;
+            let seized = Seized::now(handle);
             let order = Mutex::new(Vec::new());
             bast::scope(|s| {
                 for priority in [Priority::Low, Priority::Normal, Priority::High] {
@@ -199,7 +219,7 @@ fn what_waits_runs_in_the_order_of_priority() {
             if cfg!(bast_chaos) {
                 return; // it makes an order of its own
             }
-            if handle.metrics().detaches == before {
+            if seized.only(0, handle) {
                 break order;
             }
         };
