@@ -86,9 +86,10 @@ impl Inside {
         if shared.has_held() && self.lend(false) {
             return None;
         }
-        // The round was drawn by whoever came home because of it; the next one begins here.
-        let turn = self.processor().tick().is_multiple_of(GLOBAL_EVERY);
-        self.processor().next_tick();
+        // The round was drawn by whoever came home because of it; the next one begins here, and may be the turn as well.
+        let processor = self.processor();
+        let rounds = [processor.tick(), processor.next_tick()];
+        let turn = rounds.iter().any(|round| round.is_multiple_of(GLOBAL_EVERY));
         self.fire_timers();
         if turn {
             self.poll_now();
