@@ -213,7 +213,7 @@ fn a_task_that_never_ran_is_dropped_with_its_runtime() {
     util::in_good_child(
         name,
         |_| {},
-        || {
+        || loop {
             // The only processor stays with the owner: it computes, and its slice is long.
             let builder = bast::Builder::new().processors(1);
             let runtime = util::start(builder.slice(Duration::from_secs(3_600)));
@@ -234,20 +234,29 @@ fn a_task_that_never_ran_is_dropped_with_its_runtime() {
             while !spawned.is_open() {
                 std::thread::sleep(Duration::from_micros(100));
             }
+            let watched = handle.clone();
             let watcher = std::thread::spawn(move || {
-                while handle.spawn(|| ()).is_ok() {
+                while watched.spawn(|| ()).is_ok() {
                     std::thread::sleep(Duration::from_micros(100));
                 }
                 closing.open();
             });
             drop(runtime);
             watcher.join().unwrap();
-            assert!(owner.unwrap().join().unwrap_err().is_shutdown());
+            let end = owner.unwrap().join();
+            if handle.metrics().detaches > 0 {
+                // The owner looked blocked, as on a busy machine, and others ran: then once more.
+                DROPPED.store(0, Relaxed);
+                OWNER_GONE.store(false, Relaxed);
+                continue;
+            }
+            assert!(end.unwrap_err().is_shutdown());
             assert_eq!(DROPPED.load(Relaxed), 1);
             assert!(
                 !OWNER_GONE.load(Relaxed),
                 "the owner's frame is leaked, not unwound"
             );
+            break;
         },
     );
 }
