@@ -97,8 +97,8 @@ impl Yielders {
     /// The most turns of these between two of the calling task, which yields so many times.
     fn worst_wait(&self, times: usize, handle: &bast::Handle) -> u64 {
         let yield_once = || {
-            checkpoint(); // whatever was taken or asked before is settled
             let seized = Seized::now(handle);
+            checkpoint(); // whatever was taken or asked before that is settled
             let before = self.turns();
             yield_now();
             let waited = self.turns() - before;
