@@ -86,7 +86,8 @@ impl Inside {
         if shared.has_held() && self.lend(false) {
             return None;
         }
-        // The round was drawn by whoever came home because of it; the next one begins here, and may be the turn as well.
+        // The round was drawn by whoever came home because of it; the next one begins here, and may be the turn as well:
+        // passed over, a rhythm of tasks could do so time and again.
         let processor = self.processor();
         let rounds = [processor.tick(), processor.next_tick()];
         let turn = rounds.iter().any(|round| round.is_multiple_of(GLOBAL_EVERY));
