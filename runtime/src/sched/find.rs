@@ -86,11 +86,14 @@ impl Inside {
         if shared.has_held() && self.lend(false) {
             return None;
         }
-        // The round was drawn by whoever came home because of it; the next one begins here, and may be the turn as well:
-        // passed over, a rhythm of tasks could do so time and again.
+        // The round was drawn by whoever came home because of it; the next one begins here. If that is the turn it is taken
+        // with this look: passed over, a rhythm of tasks could do so time and again.
         let processor = self.processor();
-        let rounds = [processor.tick(), processor.next_tick()];
-        let turn = rounds.iter().any(|round| round.is_multiple_of(GLOBAL_EVERY));
+        let mut turn = processor.tick().is_multiple_of(GLOBAL_EVERY);
+        if processor.next_tick().is_multiple_of(GLOBAL_EVERY) {
+            turn = true;
+            processor.next_tick(); // taken once
+        }
         self.fire_timers();
         if turn {
             self.poll_now();
