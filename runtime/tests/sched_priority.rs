@@ -39,7 +39,6 @@ fn on_one(main: impl FnOnce(&bast::Handle) + Send) {
 }
 
 /// Processors that were taken from tasks, and yields.
-#[derive(Clone, Copy, PartialEq, Eq)]
 struct Seized {
     detaches: u64,
     yields: u64,
@@ -165,8 +164,8 @@ fn low_is_raised_every_61_rounds() {
             worst <= slack(most),
             "a task of low priority waited for {worst} turns"
         );
-        // A turn that ends with nobody else in the ring is two rounds: one on the task's stack, one at home.
-        assert!(worst >= TURN / 3, "low priority is like the others: {worst}");
+        // Of a ring of one each turn is two rounds: one on the task's stack, one at home.
+        assert!(worst >= TURN / 2, "low priority is like the others: {worst}");
     }
 }
 

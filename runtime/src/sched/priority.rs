@@ -18,7 +18,8 @@
 //! and S4 looks at their lengths.
 //!
 //! # The bound
-//! A *round* is one pick of one processor. Let every task run at most `SLICE` between calls into the runtime.
+//! A *round* is one pick of one processor; one for which a worker goes home counts twice towards the 61st. Let every task
+//! run at most `SLICE` between calls into the runtime.
 //! * **High.** While tasks of high priority wait, a processor picks one in all but one of [`HIGH_IN_A_ROW_MAX`]` + 1`
 //!   rounds, and but for the round in which it looks at the global queue. So with `n` before it, such a task runs after
 //!   at most `(n + 1) x 9 / 8 + 1` rounds of any one processor, and as many more as it looked at the global queue.
